@@ -1,0 +1,37 @@
+# make quickstart   a model on real news in a few minutes, from nothing but Python 3.11 and PyPI
+# make test         the tests
+# make lint         ruff and mypy
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: quickstart test lint clean
+
+quickstart: .venv/quickstart
+	$(BIN)/submillion quickstart
+
+test: .venv/test
+	$(BIN)/python -m ruff check src tests
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/python -m ruff check src tests
+	$(BIN)/python -m ruff format --check src tests
+	$(BIN)/python -m mypy
+
+# A stamp a set of extras: made again when what it installs has changed.
+.venv/quickstart: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[quickstart]'
+	touch $@
+
+.venv/test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[quickstart,test]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv best_model assets predictions.csv

@@ -1,0 +1,292 @@
+"""The commands: parse, call, print. The work is done in submillion.inference.
+
+A command imports what it needs when it runs, so that `submillion --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+from submillion import __version__
+from submillion.config import (
+    RunFlags,
+    combine,
+    flag_name,
+    key_types,
+    overlay,
+    placeholder,
+    read_flags,
+    recipe_names,
+    resolve,
+    shown,
+)
+from submillion.errors import ConfigError, SubmillionError, did_you_mean
+
+USAGE = f"""\
+submillion {__version__}: fine-tune text classifiers with fewer than a million trainable parameters
+
+usage: submillion COMMAND [FLAGS]
+
+commands
+  quickstart train on real news, predict and show the result, in a minute and without the network
+  train      train a classifier and save it in best_model/
+  predict    label the rows of a file with a saved classifier
+  evaluate   measure a saved classifier on labelled rows
+  plan       count the trainable parameters of a run, without training it
+
+submillion COMMAND --help explains every flag and shows its default.
+submillion --version prints the version.
+
+examples
+  submillion train                                          roberta-base on AG News, the seed recipe
+  submillion train --recipe quickstart                      MiniLM on BBC News, without the network
+  submillion train --data.source news.csv --lora.rank auto  your rows, the largest rank that fits the budget
+  submillion plan --recipe quickstart --lora.rank 8         what would train, without training it
+  submillion predict news.csv --scores                      label names and probabilities in predictions.csv
+  submillion evaluate --data.source labelled.csv            how well best_model/ does on your rows
+"""
+
+TRAIN = """\
+Train a classifier and save it in best_model/ (--output.dir).
+
+A value comes from its flag, else from the recipe, else from the defaults below; the run prints which.
+
+Recipes: {recipes}, or any .toml file."""
+
+QUICKSTART = """\
+Train on real news from PyPI, predict the held-out rows with the saved model, and show the result.
+
+The flags are those of `submillion train`; the recipe is quickstart unless --recipe says otherwise.
+
+Recipes: {recipes}, or any .toml file."""
+
+PLAN = """\
+Count the trainable parameters of a run, part by part, against its budget. Nothing is trained.
+
+The flags are those of `submillion train`.
+
+Recipes: {recipes}, or any .toml file."""
+
+PREDICT = """\
+Label the rows of INPUT with a saved classifier.
+
+INPUT: rows with a text column (csv, tsv, jsonl, parquet, pkl); without it, the one such file in the model's folder."""
+
+EVALUATE = """\
+Measure a saved classifier on labelled rows. Required: --data.source."""
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class PlanFlags(RunFlags):
+    labels: int = 0
+    """Number of labels; 0: as many as data.label_names has."""
+
+
+@dataclass(frozen=True)
+class PredictFlags:
+    model: str = "best_model"
+    """Folder of the saved classifier."""
+    output: str = "predictions.csv"
+    """The answers: ID,Label with the labels as integers."""
+    scores: bool = False
+    """Write the label's name and every label's probability too."""
+    base: str = ""
+    """The pretrained encoder, where it is not found under the name the classifier was trained with."""
+    text_column: str = ""
+    """Empty: found by name (text, sentence, content ...)."""
+    batch_size: int = 0
+    """Rows computed at once; 0: as many as in training's evaluations."""
+    precision: Precision = "auto"
+    """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
+
+
+@dataclass(frozen=True)
+class EvaluateData:
+    source: str = ""
+    """A file, a folder with test.*, package:NAME/CORPUS, or a hub id."""
+    text_column: str = ""
+    """Empty: found by name (text, sentence, content ...)."""
+    label_column: str = ""
+    """Empty: found by name (label, labels, category ...)."""
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    data: EvaluateData = field(default_factory=EvaluateData)
+    model: str = "best_model"
+    """Folder of the saved classifier."""
+    output: str = ""
+    """A .json file for the metrics; empty only prints them."""
+    base: str = ""
+    """The pretrained encoder, where it is not found under the name the classifier was trained with."""
+    batch_size: int = 0
+    """Rows computed at once; 0: as many as in training's evaluations."""
+    precision: Precision = "auto"
+    """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 2 where the input is at fault, 130 where it was interrupted."""
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return code
+    except SubmillionError as error:
+        print(f"submillion: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("submillion: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `| head` has read enough. The interpreter flushes stdout once more at its exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    commands: dict[str, Callable[[Sequence[str]], None]] = {
+        "quickstart": _quickstart,
+        "train": _train,
+        "predict": _predict,
+        "evaluate": _evaluate,
+        "plan": _plan,
+    }
+    if not argv:
+        print(USAGE, end="", file=sys.stderr)
+        return 2
+    name, *rest = argv
+    if name in ("-h", "--help"):
+        print(USAGE, end="")
+    elif name == "--version":
+        print(f"submillion {__version__}")
+    elif name in commands:
+        commands[name](rest)
+    else:
+        hint = did_you_mean(name, list(commands)) or f"; expected one of: {', '.join(commands)}"
+        raise ConfigError(f"unknown command {name!r}{hint}")
+    return 0
+
+
+def _train(argv: Sequence[str]) -> None:
+    if _asks_help(argv):
+        return _show_help("train", TRAIN, _with_recipe(RunFlags, argv))
+    resolved = resolve(argv)
+    from submillion.inference.run import train_resolved
+
+    train_resolved(resolved)
+
+
+def _quickstart(argv: Sequence[str]) -> None:
+    if _asks_help(argv):
+        return _show_help("quickstart", QUICKSTART, _with_recipe(RunFlags, argv, "quickstart"))
+    resolved = resolve(argv, recipe="quickstart")
+    from submillion.inference.run import quickstart
+
+    quickstart(resolved)
+
+
+def _plan(argv: Sequence[str]) -> None:
+    if _asks_help(argv):
+        return _show_help("plan", PLAN, _with_recipe(PlanFlags, argv))
+    flags, _ = read_flags(PlanFlags, argv)
+    labels = flags.pop("labels", 0)
+    if labels < 0 or labels == 1:
+        raise ConfigError(f"--labels: expected at least 2, found {labels}")
+    resolved = combine(flags.pop("recipe", None), flags=flags)
+    from submillion.inference.plan import show_plan
+
+    show_plan(resolved, labels or None)
+
+
+def _predict(argv: Sequence[str]) -> None:
+    if _asks_help(argv):
+        return _show_help("predict [INPUT]", PREDICT, PredictFlags())
+    values, words = read_flags(PredictFlags, argv, positionals=1)
+    flags = overlay(PredictFlags(), values, spell=flag_name)
+    from submillion.inference.run import predict_file
+
+    predict_file(
+        input=Path(words[0]) if words else None,
+        model=Path(flags.model),
+        output=Path(flags.output),
+        scores=flags.scores,
+        base=flags.base,
+        text_column=flags.text_column,
+        batch_size=flags.batch_size,
+        precision=flags.precision,
+    )
+
+
+def _evaluate(argv: Sequence[str]) -> None:
+    if _asks_help(argv):
+        return _show_help("evaluate", EVALUATE, EvaluateFlags())
+    values, _ = read_flags(EvaluateFlags, argv)
+    flags = overlay(EvaluateFlags(), values, spell=flag_name)
+    if not flags.data.source:
+        raise ConfigError("--data.source is required: the labelled rows to measure on")
+    from submillion.inference.run import evaluate_source
+
+    evaluate_source(
+        source=flags.data.source,
+        text_column=flags.data.text_column,
+        label_column=flags.data.label_column,
+        model=Path(flags.model),
+        output=Path(flags.output) if flags.output else None,
+        base=flags.base,
+        batch_size=flags.batch_size,
+        precision=flags.precision,
+    )
+
+
+def _asks_help(argv: Sequence[str]) -> bool:
+    return "-h" in argv or "--help" in argv
+
+
+def _with_recipe(kind: type[RunFlags], argv: Sequence[str], recipe: str = "") -> RunFlags:
+    """The flags' defaults for the help: those of the --recipe beside --help, if there is one."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--recipe" or word.startswith("--recipe="):
+            recipe = word.partition("=")[2] or following
+    return kind(**vars(combine(recipe).config), recipe=recipe)
+
+
+def _show_help(command: str, description: str, defaults: Any) -> None:
+    """Prints every flag with the text under its field and its default."""
+    import tyro
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    # Only for the looks: "N|auto" and "(default: none)" where tyro would print "INT|{auto}" and "(default: )".
+    registry = ConstructorRegistry()
+    leaves = list(key_types(type(defaults)).values())
+
+    @registry.primitive_rule
+    def _drawn(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        # tyro asks about sections, flags and single choices too, and narrows a tuple's type by its default.
+        if info.type is bool or (info.type not in leaves and get_origin(info.type) is not tuple):
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=placeholder(info.type),
+            instance_from_str=lambda words: words,
+            is_instance=lambda value: True,
+            str_from_instance=lambda value: (
+                [str(item) for item in value] if value and type(value) is tuple else [shown(value) or "none"]
+            ),
+        )
+
+    try:
+        tyro.cli(
+            type(defaults),
+            prog=f"submillion {command}",
+            description=description.format(recipes=", ".join(recipe_names())),
+            args=["--help"],
+            default=defaults,
+            registry=registry,
+        )
+    except SystemExit:  # tyro leaves the program once the help is printed
+        return

@@ -1,0 +1,132 @@
+"""Labelled texts in three splits, checked: what training reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from submillion.config import DataConfig
+from submillion.data.labels import check_names, label_indices, raw_labels, sorted_names
+from submillion.data.sources import Source, read_source
+from submillion.data.splits import near_duplicate_groups, split_generator, stratified_group_split
+from submillion.data.tables import Table, checked_texts
+from submillion.errors import DataError
+
+
+@dataclass(frozen=True)
+class Rows:
+    texts: list[str]
+    labels: np.ndarray
+    """int64 [rows]; indices into the corpus' label_names."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    train: Rows
+    validation: Rows
+    test: Rows
+    label_names: tuple[str, ...]
+    source: str
+    """What was read, and what was cut from it, for the run's printout."""
+    notice: str
+    """Licence terms that the texts carry; empty where they are not known."""
+
+
+def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Corpus:
+    """Read config.source, or data where it is given, check every row and complete the splits.
+
+    data: a pandas DataFrame, a dict of columns, a dict of splits ("train", "test", "validation"), a list of dicts or of
+    (text, label) pairs, or a path; it is never changed. A missing test split is cut from the training rows
+    (test_fraction), then a missing validation split (validation_fraction); near duplicates stay on one side. A
+    fraction of 0 leaves that split empty.
+
+    Raises DataError: for a source that cannot be read, and for all unusable rows of a file at once.
+    """
+    source = read_source(config, data)
+    if "train" not in source.splits:
+        raise DataError(f"{source.described}: expected training rows, found {', '.join(source.splits)} alone")
+    label_names, splits = _rows_of(source, config.label_names)
+    train, cuts = splits["train"], []
+    missing = [split for split in ("test", "validation") if split not in splits]
+    fractions = {"test": config.test_fraction, "validation": config.validation_fraction}
+    for split in missing:
+        if not 0 <= fractions[split] < 1:
+            raise DataError(f"--data.{split}-fraction: expected 0 or more and below 1, found {fractions[split]}")
+    groups = near_duplicate_groups(train.texts) if any(fractions[split] for split in missing) else None
+    rng = split_generator(seed)
+    for split in missing:
+        if groups is None or not fractions[split]:
+            splits[split] = _at(train, np.empty(0, dtype=np.int64))
+            continue
+        rest, cut = stratified_group_split(train.labels, groups, fractions[split], rng)
+        splits[split], train, groups = _at(train, cut), _at(train, rest), groups[rest]
+        cuts.append(f"{split} {len(cut):,}")
+    described = source.described + (f"; cut from train: {', '.join(cuts)}" if cuts else "")
+    return Corpus(train, splits["validation"], splits["test"], label_names, described, source.notice)
+
+
+def load_rows(source: str, label_names: Sequence[str], text_column: str = "", label_column: str = "") -> Rows:
+    """Labelled rows to measure a model on: the source's test split, or all its rows where it has no splits.
+
+    Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
+    Raises DataError as `load_corpus` does.
+    """
+    found = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
+    table = found.splits.get("test") or found.splits["train"]
+    return _checked_rows(table, tuple(label_names))[1]
+
+
+def _at(rows: Rows, indices: np.ndarray) -> Rows:
+    return Rows([rows.texts[index] for index in indices], rows.labels[indices])
+
+
+def _rows_of(source: Source, given: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Rows]]:
+    """Label names (the given ones, else the source's own, else those of the training rows), and the checked splits."""
+    names = _agreed_names(source, given)
+    splits: dict[str, Rows] = {}
+    for split in ("train", "validation", "test"):  # train first: it may have to say what the labels are
+        if split not in source.splits:
+            continue
+        table = source.splits[split]
+        names, splits[split] = _checked_rows(table, names)
+        if split == "train":
+            check_names(names, table.problems.where)
+            present = [names[index] for index in np.unique(splits[split].labels)]
+            if len(present) < 2:
+                raise DataError(
+                    f"{table.problems.where}: expected two labels or more in the rows, found {present[0]!r} only"
+                )
+    return names, splits
+
+
+def _checked_rows(table: Table, names: tuple[str, ...]) -> tuple[tuple[str, ...], Rows]:
+    """The rows with the label names they index, those of the rows themselves where none are given."""
+    text_column, label_column = table.columns
+    texts, labels = checked_texts(table, text_column), raw_labels(table, label_column)
+    if not names:
+        names = sorted_names(label for label in labels if label is not None)
+    indices = label_indices(table, labels, names)
+    table.problems.check()
+    return names, Rows(texts, indices)
+
+
+def _agreed_names(source: Source, given: Sequence[str]) -> tuple[str, ...]:
+    """The names known beforehand, () where there are none. Raises DataError where two lists differ."""
+    known, origin = tuple(given), "--data.label-names"
+    if known:
+        check_names(known, origin)
+    for split, table in source.splits.items():
+        own = _own_names(table)
+        if own and known and own != known:
+            raise DataError(
+                f"{table.problems.where}: its own label names are {', '.join(own)}, but {origin} has "
+                f"{', '.join(known)}; leave --data.label-names empty, or give the same names in the same order"
+            )
+        if own and not known:
+            known, origin = own, f"the {split} split"
+    return known
+
+
+def _own_names(table: Table) -> tuple[str, ...]:
+    _, label_column = table.columns
+    return table.label_names.get(label_column, ())

@@ -1,0 +1,196 @@
+"""Columns in memory, the problems found in them, and the choice of the text and the label column."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from submillion.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TEXT_NAMES = ("text", "sentence", "content", "document", "review", "article", "headline")
+LABEL_NAMES = ("label", "labels", "category", "class", "target", "topic", "label_text")
+SHOWN = 20  # problems worded in an error; the rest are counted
+
+Pick = Callable[[list[str], list[str]], list[str]]
+"""From all column names and the names of the string columns among them: the names of the columns to read."""
+
+
+@dataclass
+class Problems:
+    """What is wrong with one file, collected so that one error names it all."""
+
+    where: str
+    fix: str = "every row needs a text and, for training, a label: correct or remove these rows"
+    worded: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, problem: str) -> None:
+        self.count += 1
+        if len(self.worded) < SHOWN:
+            self.worded.append(problem)
+
+    def stop(self, problem: str) -> DataError:
+        """The error for a problem after which reading cannot go on, with those found before it."""
+        self.count += 1
+        self.worded.append(f"{problem}; reading stopped here")
+        return self.error()
+
+    def error(self) -> DataError:
+        lines = [f"{self.where}: {self.count:,} problem{'s' if self.count > 1 else ''}", *self.worded]
+        if self.count > len(self.worded):
+            lines.append(f"and {self.count - len(self.worded):,} more")
+        return DataError("\n  ".join(lines) + f"\n{self.fix}")
+
+    def check(self) -> None:
+        """Raise DataError where anything was found."""
+        if self.count:
+            raise self.error()
+
+
+@dataclass
+class Table:
+    """The columns that were picked, in the order of the pick, as Python values."""
+
+    columns: dict[str, list[Any]]
+    problems: Problems
+    rows: Sequence[int]
+    """1-based number of each row in its file; a row that could not be read at all has none."""
+    lines: Sequence[int] | None = None
+    """1-based line on which each row begins, for text files."""
+    label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names that the source itself gives to a column's integers."""
+
+    def at(self, index: int) -> str:
+        """'row 3 (line 4)' for the row at an index of the columns."""
+        line = f" (line {self.lines[index]})" if self.lines is not None else ""
+        return f"row {self.rows[index]}{line}"
+
+
+def is_missing(value: Any) -> bool:
+    """None, NaN, and pandas' NA and NaT (by name: pandas need not be imported for this)."""
+    if isinstance(value, float):
+        return value != value
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def checked_texts(table: Table, column: str) -> list[str]:
+    """The column's texts; what is no usable text is added to the table's problems."""
+    texts = table.columns[column]
+    for index, text in enumerate(texts):
+        if is_missing(text):
+            table.problems.add(f"{table.at(index)}: the text is missing")
+        elif not isinstance(text, str):
+            table.problems.add(f"{table.at(index)}: the text is of type {type(text).__name__}, expected a string")
+        elif not text or text.isspace():
+            table.problems.add(f"{table.at(index)}: the text is empty")
+        elif not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            # json.loads accepts "\ud83d" alone; no tokenizer does.
+            table.problems.add(f"{table.at(index)}: the text holds half of a surrogate pair, which is no character")
+    return texts
+
+
+def find_column(columns: list[str], role: str, given: str, where: str) -> str:
+    """The column for a role ('text' or 'label'): the given one, else the one whose name says so.
+
+    A column named exactly as the role is taken before any other candidate. Raises DataError for a given column that is
+    not there, for no candidate and for several.
+    """
+    flag = f"--data.{role}-column"
+    if given:
+        if given in columns:
+            return given
+        raise DataError(
+            f"{where}: no column {given!r} ({flag}); the columns are {', '.join(columns)}{did_you_mean(given, columns)}"
+        )
+    known = TEXT_NAMES if role == "text" else LABEL_NAMES
+    exact = [column for column in columns if column.lower() == role]
+    found = exact or [column for column in columns if column.lower() in known]
+    if len(found) == 1:
+        return found[0]
+    what = f"several columns could be the {role}: {', '.join(found)}" if found else f"no {role} column"
+    raise DataError(
+        f"{where}: {what}; expected one of {', '.join(known)}, found the columns {', '.join(columns)}; "
+        f"name it with {flag} NAME"
+    )
+
+
+def pick_text(text_column: str, where: str) -> Pick:
+    """For prediction: the text column alone. A single column of strings is taken whatever its name."""
+
+    def pick(columns: list[str], strings: list[str]) -> list[str]:
+        unnamed = not text_column and not any(column.lower() in TEXT_NAMES for column in columns)
+        return strings if unnamed and len(strings) == 1 else [find_column(columns, "text", text_column, where)]
+
+    return pick
+
+
+def pick_text_and_label(text_column: str, label_column: str, where: str) -> Pick:
+    """For training: the text column, then the label column."""
+
+    def pick(columns: list[str], strings: list[str]) -> list[str]:
+        text = find_column(columns, "text", text_column, where)
+        label = find_column(columns, "label", label_column, where)
+        if text == label:
+            raise DataError(f"{where}: {text!r} cannot be both the text and the label; name both columns")
+        return [text, label]
+
+    return pick
+
+
+def from_arrow(table: "pa.Table", pick: Pick, problems: Problems, first_row: int = 1) -> Table:
+    """The picked columns of a pyarrow table. A string that is no UTF-8 becomes a problem of its row."""
+    import pyarrow as pa
+
+    schema = table.schema
+    repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{problems.where}: each column needs its own name, found twice: {', '.join(repeated)}")
+    wanted = pick(schema.names, [field.name for field in schema if _is_string(field.type)])
+    rows = range(first_row, first_row + table.num_rows)
+    columns: dict[str, list[Any]] = {}
+    for name in wanted:
+        try:
+            columns[name] = table.column(name).to_pylist()
+        except UnicodeDecodeError:
+            raw = table.column(name).cast(pa.large_binary()).to_pylist()
+            columns[name] = [_decoded(value, row, problems) for row, value in zip(rows, raw, strict=True)]
+    return Table(columns, problems, rows, label_names=class_label_names(schema.metadata))
+
+
+def _is_string(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
+
+
+def _decoded(value: bytes | None, row: int, problems: Problems) -> str | None:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        problems.add(f"row {row}: byte {error.start + 1} of the text (0x{value[error.start]:02x}) is not UTF-8")
+        return value.decode(errors="replace")
+
+
+def class_label_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
+    """Names of the ClassLabel columns, from the schema entry that Hugging Face datasets writes into its files."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: tuple(map(str, feature["names"]))
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}  # no such entry, or one that is not about label names
+
+
+def with_class_labels(table: "pa.Table", names: Mapping[str, Sequence[str]]) -> "pa.Table":
+    """The table with the names of its ClassLabel columns in the schema, where class_label_names reads them."""
+    features = {column: {"_type": "ClassLabel", "names": list(labels)} for column, labels in names.items()}
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})

@@ -1,0 +1,182 @@
+"""Text to token ids, over the `tokenizers` library, equal to transformers' fast tokenizers."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from submillion.errors import BaseModelError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_BATCH_ROWS = 2048  # encodings kept at once: each holds far more than its ids
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Rows of token ids, ragged, in one flat array."""
+
+    flat: np.ndarray  # int32 [tokens of all rows]
+    lengths: np.ndarray  # int64 [rows]
+    starts: np.ndarray  # int64 [rows]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def row(self, index: int) -> np.ndarray:
+        start = self.starts[index]
+        return self.flat[start : start + self.lengths[index]]
+
+
+class Tokenizer:
+    """A fast tokenizer without padding. `fingerprint` is the SHA-256 of the files it was read from."""
+
+    def __init__(self, backend: "tokenizers.Tokenizer", fingerprint: str) -> None:
+        backend.no_padding()
+        backend.no_truncation()
+        self.backend = backend
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Tokenizer":
+        """From tokenizer.json, or built from vocab.json + merges.txt, or from vocab.txt.
+
+        Raises BaseModelError where none of these is whole.
+        """
+        names = _files_in(folder)
+        if not names:
+            sets = ", or ".join(" + ".join(names) for names in _READERS)
+            raise BaseModelError(f"{folder} holds no tokenizer\nexpected: {sets}")
+        try:
+            backend = _READERS[names](folder)
+        except Exception as error:  # `tokenizers` raises bare Exception for anything it cannot read
+            raise BaseModelError(f"the tokenizer in {folder} ({' + '.join(names)}) cannot be read: {error}") from None
+        return cls(backend, files_hash(folder))
+
+    @classmethod
+    def from_str(cls, text: str, fingerprint: str) -> "Tokenizer":
+        """From `to_str`. Raises BaseModelError where it is no tokenizer's JSON."""
+        from tokenizers import Tokenizer as Backend
+
+        try:
+            return cls(Backend.from_str(text), fingerprint)
+        except Exception as error:  # `tokenizers` raises bare Exception
+            raise BaseModelError(f"the saved tokenizer cannot be read: {error}") from None
+
+    def to_str(self) -> str:
+        return self.backend.to_str()
+
+    def encode(self, texts: Sequence[str], max_length: int) -> Tokens:
+        """Ids with special tokens, each row cut to max_length. Threads are the library's own."""
+        self.backend.enable_truncation(max_length)
+        rows: list[np.ndarray] = []
+        for start in range(0, len(texts), _BATCH_ROWS):
+            encodings = self.backend.encode_batch_fast(list(texts[start : start + _BATCH_ROWS]))
+            rows += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+        self.backend.no_truncation()  # to_str does not depend on what was encoded before
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        flat = np.concatenate(rows) if rows else np.zeros(0, np.int32)
+        return Tokens(flat, lengths, np.cumsum(lengths) - lengths)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Each id's own token, as the vocabulary spells it."""
+        return [self.backend.id_to_token(int(token)) or "?" for token in ids]
+
+
+def files_hash(folder: Path) -> str:
+    """SHA-256 over the tokenizer files that `Tokenizer.from_folder` would read; "" where there are none."""
+    names = _files_in(folder)
+    if not names:
+        return ""
+    digest = hashlib.sha256()
+    if "tokenizer.json" not in names and (folder / "tokenizer_config.json").is_file():
+        names = (*names, "tokenizer_config.json")  # casing and the like, which a tokenizer.json holds itself
+    for name in names:
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _files_in(folder: Path) -> tuple[str, ...]:
+    """The first of the file sets in _READERS that is whole in the folder; () where none is."""
+    return next((names for names in _READERS if all((folder / name).is_file() for name in names)), ())
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "tokenizer_config.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def _from_json(folder: Path) -> "tokenizers.Tokenizer":
+    from tokenizers import Tokenizer as Backend
+
+    return Backend.from_file(str(folder / "tokenizer.json"))
+
+
+def _byte_level_bpe(folder: Path) -> "tokenizers.Tokenizer":
+    """RoBERTa's: byte-level BPE between <s> and </s>."""
+    from tokenizers import AddedToken, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer as Backend
+
+    prefix_space = _settings(folder).get("add_prefix_space", False)
+    bpe = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    backend = Backend(bpe)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+    cls_id, sep_id = (backend.token_to_id(token) for token in ("<s>", "</s>"))
+    if cls_id is None or sep_id is None:
+        raise ValueError("vocab.json has no <s> and </s>")
+    backend.post_processor = processors.RobertaProcessing(
+        ("</s>", sep_id), ("<s>", cls_id), trim_offsets=True, add_prefix_space=prefix_space
+    )
+    plain = [token for token in ("<s>", "<pad>", "</s>", "<unk>") if backend.token_to_id(token) is not None]
+    backend.add_special_tokens([AddedToken(token, special=True) for token in plain])
+    if backend.token_to_id("<mask>") is not None:
+        backend.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
+    return backend
+
+
+def _word_piece(folder: Path) -> "tokenizers.Tokenizer":
+    """BERT's word pieces between [CLS] and [SEP]; MPNet's between <s> and </s>."""
+    from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
+    from tokenizers import Tokenizer as Backend
+
+    settings = _settings(folder)
+    # Not splitlines(), which also splits at characters that vocabularies hold as tokens, such as U+2028.
+    lines = (folder / "vocab.txt").read_text("utf-8").removesuffix("\n").split("\n")
+    vocab = {token: index for index, token in enumerate(lines)}
+    mpnet = "[CLS]" not in vocab
+    cls_token, sep_token, pad_token, mask_token = ("<s>", "</s>", "<pad>", "<mask>") if mpnet else (
+        "[CLS]", "[SEP]", "[PAD]", "[MASK]",
+    )  # fmt: skip
+    missing = [token for token in (cls_token, sep_token, pad_token, "[UNK]") if token not in vocab]
+    if missing:
+        raise ValueError(f"vocab.txt has no {', '.join(missing)}")
+    backend = Backend(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{cls_token} $A {sep_token}",
+        special_tokens=[(cls_token, vocab[cls_token]), (sep_token, vocab[sep_token])],
+    )
+    special = [token for token in (cls_token, sep_token, pad_token, "[UNK]") if token in vocab]
+    backend.add_special_tokens([AddedToken(token, special=True) for token in special])
+    if mask_token in vocab:
+        backend.add_special_tokens([AddedToken(mask_token, lstrip=mpnet, special=True)])
+    return backend
+
+
+# In order of preference: the files a folder must hold, and what reads them.
+_READERS: "dict[tuple[str, ...], Callable[[Path], tokenizers.Tokenizer]]" = {
+    ("tokenizer.json",): _from_json,
+    ("vocab.json", "merges.txt"): _byte_level_bpe,
+    ("vocab.txt",): _word_piece,
+}

@@ -1,0 +1,38 @@
+"""The errors a user can cause. Each says what was expected, what was found and the likely fix; the commands print the
+text alone, without a traceback, and exit with code 2."""
+
+
+class SubmillionError(Exception):
+    """Base of every error whose cause lies in the input, not in this package."""
+
+
+class ConfigError(SubmillionError):
+    """An unknown key or flag, or a value outside its range."""
+
+
+class BudgetError(SubmillionError):
+    """The trainable parameters exceed the budget."""
+
+
+class DataError(SubmillionError):
+    """A file, column, row or label that cannot be used; names every problem of the input at once."""
+
+
+class BaseModelError(SubmillionError):
+    """A pretrained encoder that is missing, unsupported or not the one expected."""
+
+
+class ArtefactError(SubmillionError):
+    """A saved model that is cut, altered, hostile or does not fit its base model."""
+
+
+class TrainingError(SubmillionError):
+    """Training cannot go on, for example because the loss is not finite."""
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """'; did you mean X?' with the nearest known name, or '' where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,1 @@
+"""The object a user holds, and the commands' work as functions."""

@@ -1,0 +1,162 @@
+"""The object a user holds: a saved model, ready to predict."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from submillion.config import Config, from_mapping
+from submillion.data.tokenizer import Tokenizer, files_hash
+from submillion.errors import ArtefactError, DataError
+from submillion.model.base import Base, find_base
+from submillion.model.classifier import TextClassifier
+from submillion.model.encoder import read_checkpoint
+from submillion.model.shape import read_shape
+from submillion.training.artefact import Artefact, shape_to_json
+from submillion.training.device import Compute, choose_compute
+from submillion.training.loop import compute_logits
+from submillion.training.progress import Advance
+
+
+class Classifier:
+    """A trained text classifier.
+
+    model = Classifier.load("best_model")
+    model.predict(["Oil prices climb as OPEC meets"])    # ["Business"]
+    model.predict_proba(texts)                           # float32 [rows, labels]
+    """
+
+    def __init__(
+        self,
+        network: TextClassifier,
+        tokenizer: Tokenizer,
+        label_names: Sequence[str],
+        config: Config,
+        compute: Compute,
+        temperature: float = 1.0,
+    ) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.label_names = tuple(label_names)
+        self.config = config
+        self.compute = compute
+        self.temperature = temperature
+
+    @classmethod
+    def load(cls, path: str | Path = "best_model", *, base: str | Path = "", precision: str = "auto") -> "Classifier":
+        """Loads a folder with model.pt, or a .pt file.
+
+        base: where the pretrained encoder is now, if not where it was in training. precision: "auto" takes the one the
+        model was trained and measured in where this machine is fast at it, else fp32; "bf16" and "fp32" insist.
+        Raises ArtefactError where the file is not whole, or the base or its tokenizer is not the one it was trained on;
+        BaseModelError where the base is not to be found.
+        """
+        artefact = Artefact.load(Path(path))
+        config = from_mapping(artefact.config)
+        found = find_base(str(base) or artefact.base["name"], "" if base else artefact.base["revision"])
+        _check_base(artefact, found)
+        shape = read_shape(found.folder)
+        unused = torch.Generator()  # the initialisation is overwritten; a load leaves torch's own generator alone
+        network = TextClassifier(shape, config.model, config.lora, len(artefact.label_names), unused)
+        network.encoder.load(read_checkpoint(found.folder))
+        _load_tensors(network, artefact)
+        if precision == "auto" and config.train.precision == "fp32":
+            precision = "fp32"
+        compute = choose_compute(precision)
+        network.to_compute(compute.dtype, compute.device)
+        tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
+        return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])
+
+    def logits(self, texts: Sequence[str], batch_size: int = 0, advance: Advance | None = None) -> np.ndarray:
+        """float32 [rows, labels], before the softmax and uncalibrated. batch_size 0: that of training's evaluations."""
+        if isinstance(texts, str):
+            raise TypeError("expected a sequence of texts, found one str: wrap it in a list")
+        _check_texts(texts)
+        tokens = self.tokenizer.encode(texts, self.config.model.max_length)
+        return compute_logits(
+            self.network, tokens, batch_size or self.config.train.eval_batch_size, self.compute, advance
+        )
+
+    def predict_proba(self, texts: Sequence[str], batch_size: int = 0) -> np.ndarray:
+        """Calibrated probabilities, float32 [rows, labels], each row summing to 1."""
+        return self.probabilities(self.logits(texts, batch_size))
+
+    def predict(self, texts: Sequence[str], batch_size: int = 0) -> list[str]:
+        """The label name of each text."""
+        return [self.label_names[index] for index in self.logits(texts, batch_size).argmax(axis=1)]
+
+    def stream_logits(
+        self, chunks: Iterable[Sequence[str]], batch_size: int = 0, advance: Advance | None = None
+    ) -> Iterator[np.ndarray]:
+        """Logits of each chunk of texts in turn, so that memory does not grow with their number."""
+        for chunk in chunks:
+            yield self.logits(chunk, batch_size, advance)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """softmax(logits / temperature), float32 [rows, labels]."""
+        return torch.softmax(torch.from_numpy(logits) / self.temperature, dim=1).numpy()
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    """Raises DataError naming the first rows that cannot be tokenized. Empty texts can."""
+    wrong = [
+        f"row {row}: expected a str, found {type(text).__name__}"
+        if not isinstance(text, str)
+        else f"row {row}: half a surrogate pair, which no UTF-8 text holds"
+        for row, text in enumerate(texts)
+        if not isinstance(text, str) or not _encodable(text)
+    ]
+    if wrong:
+        raise DataError("\n".join(wrong[:20] + ([f"and {len(wrong) - 20} more"] if len(wrong) > 20 else [])))
+
+
+def _encodable(text: str) -> bool:
+    try:
+        return bool(text.encode()) or not text
+    except UnicodeEncodeError:
+        return False
+
+
+def _check_base(artefact: Artefact, base: Base) -> None:
+    expected = artefact.base
+    weights = base.weights_hash()
+    problems = []
+    if weights != expected["weights_sha256"]:
+        problems.append(
+            f"the weights in {base.folder} are not those it was trained on\n"
+            f"  expected SHA-256 {expected['weights_sha256']} ({expected['name']}), found {weights}"
+        )
+    if shape_to_json(read_shape(base.folder)) != expected["shape"]:
+        problems.append(
+            f"{base.folder / 'config.json'} has changed\n"
+            f"  expected {expected['shape']}\n  found    {shape_to_json(read_shape(base.folder))}"
+        )
+    tokenizer = files_hash(base.folder)
+    if tokenizer and tokenizer != artefact.tokenizer_sha256:
+        problems.append(
+            f"the tokenizer in {base.folder} has changed\n"
+            f"  expected SHA-256 {artefact.tokenizer_sha256}, found {tokenizer}"
+        )
+    if problems:
+        raise ArtefactError(
+            "the model does not fit this base:\n"
+            + "\n".join(problems)
+            + f"\nfix: --base DIR with the files of {expected['name']}"
+        )
+
+
+@torch.no_grad()
+def _load_tensors(network: TextClassifier, artefact: Artefact) -> None:
+    parameters = network.trainable()
+    problems = [f"missing: {name}" for name in parameters if name not in artefact.tensors]
+    problems += [f"not expected: {name}" for name in artefact.tensors if name not in parameters]
+    problems += [
+        f"{name}: expected {list(p.shape)}, found {list(artefact.tensors[name].shape)}"
+        for name, p in parameters.items()
+        if name in artefact.tensors and artefact.tensors[name].shape != p.shape
+    ]
+    if problems:
+        raise ArtefactError("the tensors of the model do not fit its own configuration:\n  " + "\n  ".join(problems))
+    for name, parameter in parameters.items():
+        parameter.copy_(artefact.tensors[name])

@@ -1,0 +1,93 @@
+"""What `submillion plan` prints: the parameters of a configuration by part, and what else the budget would hold."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from submillion.config import Config, Resolved
+from submillion.errors import BaseModelError, ConfigError
+from submillion.model.base import find_base
+from submillion.model.budget import TARGET_SETS, Plan, check_budget, rank_table, resolve_rank
+from submillion.model.shape import EncoderShape, known_shape, read_shape
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def base_shape(config: Config) -> EncoderShape:
+    """The base's shape: known by name, or read from its files. A well-known hub id needs neither files nor network."""
+    try:
+        return known_shape(config.model.base)
+    except BaseModelError:
+        return read_shape(find_base(config.model.base, config.model.revision).folder)
+
+
+def planned(config: Config, num_labels: int) -> tuple[Config, Plan]:
+    """The configuration with its rank resolved, and its counts. Raises BudgetError where it does not fit."""
+    shape = base_shape(config)
+    lora = resolve_rank(shape, config.model, config.lora, num_labels, config.budget)
+    plan = check_budget(shape, config.model, lora, num_labels, config.budget)
+    return replace(config, lora=lora), plan
+
+
+def show_plan(resolved: Resolved, labels: int | None = None) -> None:
+    """Prints the table by part and the largest ranks under the budget. Needs no weights, no data and no network.
+
+    labels: number of labels, needed where the recipe does not name them. Raises ConfigError where it is not known.
+    """
+    from rich.console import Console
+
+    num_labels = labels or len(resolved.config.data.label_names)
+    if not num_labels:
+        raise ConfigError("how many labels? The recipe names none\nfix: add --labels N, or --data.label-names A B ...")
+    console = Console()
+    shape = base_shape(resolved.config)
+    config, budget = resolved.config, resolved.config.budget
+    ranks = rank_table(shape, config.lora, num_labels, budget)
+    try:
+        config, plan = planned(config, num_labels)
+        console.print(parts_table(config, plan, num_labels))
+    finally:  # a plan that does not fit is refused after the table that says what would
+        console.print(_ranks_table(ranks, config, num_labels))
+
+
+def parts_table(config: Config, plan: Plan, num_labels: int) -> "Table":
+    """The counts by part, with the budget they are held to."""
+    from rich.table import Table
+
+    rank = config.lora.rank
+    table = Table(title=f"{config.model.base}, {num_labels} labels", title_justify="left", title_style="bold")
+    table.add_column("part")
+    table.add_column("parameters", justify="right")
+    table.add_column("", style="dim")
+    for name, number in plan.adapters.items():
+        table.add_row(f"LoRA {name}", f"{number:,}", f"rank {rank}")
+    for name, number in plan.head.items():
+        table.add_row(f"head {name}", f"{number:,}", f"{config.model.head} head")
+    if plan.opened:
+        table.add_row("encoder layers in full", f"{plan.opened:,}", f"the last {config.model.train_last_k_layers}")
+    table.add_section()
+    share = plan.trainable / config.budget
+    table.add_row("trainable", f"{plan.trainable:,}", f"{share:.1%} of the budget of {config.budget:,}", style="bold")
+    table.add_section()
+    table.add_row("encoder", f"{plan.encoder:,}", "frozen" if not plan.opened else "all but the opened layers frozen")
+    table.add_row("total", f"{plan.total:,}", "base and head")
+    table.add_row(
+        "total with adapters",
+        f"{plan.total_with_adapters:,}",
+        f"{plan.trainable / plan.total_with_adapters:.2%} trains",
+    )
+    return table
+
+
+def _ranks_table(ranks: dict[str, dict[str, int]], config: Config, num_labels: int) -> "Table":
+    from rich.table import Table
+
+    table = Table(
+        title=f"largest rank under {config.budget:,} ({num_labels} labels)", title_justify="left", title_style="bold"
+    )
+    table.add_column("head")
+    for name in TARGET_SETS:
+        table.add_column(name, justify="right")
+    for head, by_targets in ranks.items():
+        table.add_row(head, *(str(rank) if rank else "does not fit" for rank in by_targets.values()))
+    return table

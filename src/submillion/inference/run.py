@@ -1,0 +1,345 @@
+"""The commands' work as functions: train, predict a file, evaluate a source."""
+
+import csv
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from submillion.atomic import write_atomically
+from submillion.config import Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
+from submillion.data.corpus import Corpus, Rows, load_corpus, load_rows
+from submillion.data.files import check_texts, find_input, iter_texts
+from submillion.data.tokenizer import Tokenizer
+from submillion.errors import BaseModelError, ConfigError
+from submillion.inference.classifier import Classifier
+from submillion.inference.plan import base_shape, parts_table, planned
+from submillion.inference.plots import plot_history
+from submillion.model.base import Base, find_base
+from submillion.model.budget import Plan
+from submillion.model.classifier import TextClassifier
+from submillion.model.encoder import read_checkpoint
+from submillion.model.shape import EncoderShape, read_shape
+from submillion.training.artefact import Artefact, shape_to_json
+from submillion.training.device import Compute, choose_compute
+from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
+from submillion.training.metrics import classification_metrics
+from submillion.training.progress import progress
+from submillion.training.seeds import numpy_generator, torch_generator
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    classifier: Classifier
+    metrics: dict[str, Any]  # the content of metrics.json
+    history: list[dict[str, Any]]  # the lines of history.jsonl
+    folder: Path  # output.dir
+    assets: Path  # output.assets
+
+
+def train(
+    recipe: str | Path | None = None, data: object = None, overrides: Mapping[str, object] | None = None
+) -> TrainResult:
+    """Trains as `submillion train` does.
+
+    recipe: a recipe's name or path. data: a path, a hub id, a pandas DataFrame, a dict of columns or of splits, or a
+    list of rows, in place of data.source. overrides: {"lora.rank": 8, ...}. Raises SubmillionError for anything wrong
+    with these.
+    """
+    overrides = dict(overrides or {})
+    if isinstance(data, str | Path):
+        overrides["data.source"], data = str(data), None
+    return train_resolved(resolve(recipe=recipe, overrides=overrides), data)
+
+
+def train_resolved(resolved: Resolved, data: object = None, summary: bool = True) -> TrainResult:
+    """Trains, measures, saves, and prints what a person wants to know of it."""
+    from rich.console import Console
+
+    console = Console()
+    config = resolved.config
+    print_config(resolved, console)
+    # What cannot fit is refused before anything is loaded; two labels are the least there can be.
+    planned(config, len(config.data.label_names) or 2)
+    base = find_base(config.model.base, config.model.revision)
+    shape = _fitting_shape(config, base)
+    compute = choose_compute(config.train.precision)
+    corpus = load_corpus(config.data, config.seed, data)
+    config, plan = planned(config, len(corpus.label_names))
+    config = replace(config, train=replace(config.train, precision=compute.precision))
+    console.print(parts_table(config, plan, len(corpus.label_names)))
+    _print_run(console, config, corpus, compute)
+
+    tokenizer = Tokenizer.from_folder(base.folder)
+    train_rows, validation_rows, test_rows = (
+        TokenRows(tokenizer.encode(rows.texts, config.model.max_length), rows.labels)
+        for rows in (corpus.train, corpus.validation, corpus.test)
+    )
+    _print_example(console, tokenizer, train_rows, corpus, config.seed)
+
+    network = TextClassifier(
+        shape, config.model, config.lora, len(corpus.label_names), torch_generator(config.seed, "init")
+    )
+    network.encoder.load(read_checkpoint(base.folder))
+    network.to_compute(compute.dtype, compute.device)
+    result = fit(network, train_rows, validation_rows, config.train, config.seed, compute)
+
+    metrics: dict[str, Any] = {}
+    for name, rows in (("validation", validation_rows), ("test", test_rows)):
+        if len(rows):
+            with progress(name, len(rows)) as advance:
+                logits = compute_logits(network, rows.tokens, config.train.eval_batch_size, compute, advance)
+            metrics[name] = classification_metrics(logits, rows.labels, corpus.label_names)
+    metrics["best_step"], metrics["steps"] = result.best_step, result.steps
+    metrics["parameters"] = _parameter_counts(network, plan)
+    _save(config, base, shape, tokenizer, corpus, network, metrics, result)
+    classifier = Classifier(network, tokenizer, corpus.label_names, config, compute)
+    metrics["rows_per_second"] = result.rows_per_second
+    trained = TrainResult(classifier, metrics, result.history, Path(config.output.dir), Path(config.output.assets))
+    if summary:
+        print_summary(trained, console)
+    return trained
+
+
+def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:
+    """The table a run ends with: how good, how small, how fast, where things are, what to try next."""
+    from rich.table import Table
+
+    metrics, parameters = trained.metrics, trained.metrics["parameters"]
+    table = Table(title="result", title_justify="left", title_style="bold", show_header=False)
+    for split in ("test", "validation"):
+        if split in metrics:
+            found = metrics[split]
+            table.add_row(f"{split} accuracy", f"[bold]{found['accuracy']:.2%}[/bold] of {found['rows']:,} rows")
+            table.add_row(f"{split} macro-F1", f"{found['macro_f1']:.4f}")
+    share = parameters["trainable"] / parameters["total_with_adapters"]
+    table.add_row(
+        "trainable parameters", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} ({share:.2%})"
+    )
+    table.add_row("training speed", f"{metrics['rows_per_second']:.0f} rows/s")
+    table.add_row("kept", f"step {metrics['best_step']:,} of {metrics['steps']:,}, the lowest validation loss")
+    table.add_row(
+        "model", f"{trained.folder / 'model.pt'} ({(trained.folder / 'model.pt').stat().st_size / 1e6:.1f} MB)"
+    )
+    table.add_row(
+        "numbers", ", ".join(str(trained.folder / name) for name in ("metrics.json", "history.jsonl", "config.toml"))
+    )
+    table.add_row("plots", ", ".join(str(trained.assets / name) for name in ("loss.png", "accuracy.png")))
+    if predictions:
+        table.add_row("predictions", str(predictions))
+    table.add_row("next", f"submillion predict YOUR_FILE --model {trained.folder} --scores")
+    console.print(table)
+
+
+def quickstart(resolved: Resolved) -> None:
+    """Trains, then predicts the test rows from a file with the saved model, as a newcomer would; shows the result."""
+    from rich.console import Console
+
+    trained = train_resolved(resolved, summary=False)
+    corpus = load_corpus(resolved.config.data, resolved.config.seed)
+    unlabelled = trained.folder / "test_unlabelled.csv"
+    with write_atomically(unlabelled) as file:
+        csv.writer(file).writerows([["text"], *([text] for text in corpus.test.texts)])
+    output = Path("predictions.csv")
+    predict_file(None, trained.folder, output)
+    print_summary(trained, Console(), output)
+
+
+def predict_file(
+    input: Path | None = None,
+    model: Path = Path("best_model"),
+    output: Path = Path("predictions.csv"),
+    scores: bool = False,
+    base: str = "",
+    text_column: str = "",
+    batch_size: int = 0,
+    precision: str = "auto",
+) -> int:
+    """Labels every text of a file, streaming: memory does not grow with the file. Returns the number of rows.
+
+    Writes a CSV with the header ID,Label: IDs 0..n-1 in file order, labels as integers. scores adds the label's name
+    and a calibrated probability per label. input None takes the one data file in the model's folder. The whole file is
+    checked first, and the output appears whole or not at all. Raises SubmillionError.
+    """
+    from rich.console import Console
+
+    console = Console()
+    input = input or find_input(model if model.is_dir() else model.parent)
+    total = check_texts(input, text_column)
+    classifier = Classifier.load(model, base=base, precision=precision)
+    header = ["ID", "Label"] + (["Name", *(f"p_{name}" for name in classifier.label_names)] if scores else [])
+    counts = np.zeros(len(classifier.label_names), dtype=np.int64)
+    start = time.perf_counter()
+    with write_atomically(output) as file, progress("predicting", total) as advance:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        next_id = 0
+        for logits in classifier.stream_logits(iter_texts(input, text_column), batch_size, advance):
+            labels = logits.argmax(axis=1)
+            counts += np.bincount(labels, minlength=len(counts))
+            writer.writerows(_prediction_rows(classifier, logits, labels, next_id, scores))
+            next_id += len(labels)
+    seconds = time.perf_counter() - start
+    shares = ", ".join(f"{name} {n:,}" for name, n in zip(classifier.label_names, counts, strict=True))
+    console.print(
+        f"{next_id:,} rows of {input} -> {output}  ({next_id / seconds:.0f} rows/s)\n  {shares}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return next_id
+
+
+def _prediction_rows(
+    classifier: Classifier, logits: np.ndarray, labels: np.ndarray, first_id: int, scores: bool
+) -> Iterator[list]:
+    probabilities = classifier.probabilities(logits) if scores else np.zeros((len(labels), 0))
+    for offset, (label, row) in enumerate(zip(labels, probabilities, strict=True)):
+        name = [classifier.label_names[label]] if scores else []
+        yield [first_id + offset, int(label), *name, *(f"{p:.6f}" for p in row)]
+
+
+def evaluate_source(
+    model: Path,
+    source: str,
+    text_column: str = "",
+    label_column: str = "",
+    base: str = "",
+    output: Path | None = None,
+    batch_size: int = 0,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """Measures a saved model on labelled rows: a source's test split, or all rows of a single file.
+
+    Prints a table by label and returns the metrics; writes them as JSON to `output` if given. Raises SubmillionError.
+    """
+    from rich.console import Console
+
+    classifier = Classifier.load(model, base=base, precision=precision)
+    trained_on = classifier.config
+    if source == trained_on.data.source:
+        # Rows the model has trained on say nothing: take the same test rows as training did.
+        rows = load_corpus(trained_on.data, trained_on.seed).test
+    else:
+        rows = load_rows(source, classifier.label_names, text_column, label_column)
+    start = time.perf_counter()
+    with progress("evaluating", len(rows.texts)) as advance:
+        logits = classifier.logits(rows.texts, batch_size, advance)
+    metrics = classification_metrics(logits, rows.labels, classifier.label_names)
+    metrics["rows_per_second"] = len(rows.texts) / (time.perf_counter() - start)
+    if output:
+        with write_atomically(output) as file:
+            file.write(json.dumps(metrics, indent=2) + "\n")
+    _print_evaluation(Console(), metrics, f"{model} on {source}")
+    return metrics
+
+
+def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("label")
+    for name in ("rows", "precision", "recall", "F1"):
+        table.add_column(name, justify="right")
+    for name, found in metrics["per_label"].items():
+        table.add_row(name, f"{found['rows']:,}", *(f"{found[key]:.4f}" for key in ("precision", "recall", "f1")))
+    console.print(table)
+    console.print(
+        f"accuracy [bold]{metrics['accuracy']:.2%}[/bold] of {metrics['rows']:,} rows, "
+        f"macro-F1 {metrics['macro_f1']:.4f}, loss {metrics['loss']:.4f}, {metrics['rows_per_second']:.0f} rows/s",
+        highlight=False,
+    )
+
+
+def _fitting_shape(config: Config, base: Base) -> EncoderShape:
+    """The shape of the base's own files.
+
+    Raises ConfigError where max_length is more than its position table holds, BaseModelError where the base's name
+    stands for another shape.
+    """
+    shape = read_shape(base.folder)
+    if config.model.max_length > shape.max_tokens:
+        raise ConfigError(
+            f"model.max_length = {config.model.max_length}, "
+            f"but {config.model.base} places at most {shape.max_tokens} tokens\n"
+            f"fix: --model.max-length {shape.max_tokens}, or less"
+        )
+    if shape != (expected := base_shape(config)):
+        # A folder or repository named like a well-known base, holding something else: the plan printed would be wrong.
+        raise BaseModelError(
+            f"{base.folder} does not have the shape of {config.model.base}: expected {expected}, found {shape}"
+        )
+    return shape
+
+
+def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Compute) -> None:
+    sizes = ", ".join(f"{len(rows.texts):,} {name}" for name, rows in _splits(corpus).items())
+    lines = [f"data       {corpus.source}: {sizes}", f"precision  {compute.precision}: {compute.reason}"]
+    lines += [f"terms      {corpus.notice}"] if corpus.notice else []
+    lines += [f"no effect  {line}" for line in without_effect(config)]
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def _splits(corpus: Corpus) -> dict[str, Rows]:
+    return {"training": corpus.train, "validation": corpus.validation, "test": corpus.test}
+
+
+def _print_example(console: "Console", tokenizer: Tokenizer, rows: TokenRows, corpus: Corpus, seed: int) -> None:
+    """One random training row as the model sees it: if the label or the tokens are wrong, better to see it now."""
+    index = int(numpy_generator(seed, "example").integers(len(rows)))
+    pieces = tokenizer.pieces(rows.tokens.row(index))
+    shown = " ".join(pieces[:40]) + (f" ... ({len(pieces)} tokens)" if len(pieces) > 40 else "")
+    console.print(f"example    {corpus.label_names[rows.labels[index]]}: {shown}", highlight=False, markup=False)
+
+
+def _parameter_counts(network: TextClassifier, plan: Plan) -> dict[str, int]:
+    """The counts of the tensors there are, held against what was planned."""
+    trainable = sum(parameter.numel() for parameter in network.trainable().values())
+    if trainable != plan.trainable:
+        raise AssertionError(f"planned {plan.trainable:,} trainable parameters, built {trainable:,}")
+    return {"trainable": trainable, "total": plan.total, "total_with_adapters": plan.total_with_adapters}
+
+
+def _save(
+    config: Config,
+    base: Base,
+    shape: EncoderShape,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    network: TextClassifier,
+    metrics: dict[str, Any],
+    result: FitResult,
+) -> None:
+    """Everything a run leaves. model.pt comes last: that it is there means the rest is."""
+    folder = Path(config.output.dir)
+    artefact = Artefact(
+        tensors=dict(network.trainable()),
+        label_names=list(corpus.label_names),
+        base={
+            "name": base.name,
+            "revision": base.revision,
+            "weights_sha256": base.weights_hash(),
+            "shape": shape_to_json(shape),
+        },
+        tokenizer=tokenizer.to_str(),
+        tokenizer_sha256=tokenizer.fingerprint,
+        config=to_mapping(config),
+        parameters=metrics["parameters"],
+        metrics={name: metrics[name] for name in ("validation", "test", "best_step", "steps") if name in metrics},
+    )
+    with write_atomically(folder / "history.jsonl") as file:
+        file.writelines(json.dumps(record) + "\n" for record in result.history)
+    with write_atomically(folder / "metrics.json") as file:
+        file.write(json.dumps(metrics | {"rows_per_second": result.rows_per_second}, indent=2) + "\n")
+    with write_atomically(folder / "config.toml") as file:
+        file.write(to_toml(config))
+    trainable = metrics["parameters"]["trainable"]
+    title = f"{config.model.base} on {config.data.source}\n{trainable:,} trainable parameters"
+    plot_history(result.history, result.best_step, Path(config.output.assets), title)
+    artefact.save(folder)

@@ -1,0 +1,77 @@
+"""Tokens to logits: encoder, pooling, head. Its parameters are exactly what trains; everything else is a buffer."""
+
+import torch
+from torch import Tensor, nn
+
+from submillion.config import LoraConfig, ModelConfig
+from submillion.model.encoder import Encoder
+from submillion.model.head import Head
+from submillion.model.lora import Dropout
+from submillion.model.shape import EncoderShape
+
+
+class TextClassifier(nn.Module):
+    """The whole network. The compute type is the type its buffers have: see `to_compute`.
+
+    Without weights until `encoder.load`. `lora.rank` is a number here: "auto" is resolved by then.
+    """
+
+    def __init__(
+        self,
+        shape: EncoderShape,
+        model: ModelConfig,
+        lora: LoraConfig,
+        num_labels: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.pooling = model.pooling
+        self.encoder = Encoder(shape, model.dropout)
+        self.head = Head(model.head, shape.hidden_size, num_labels, model.dropout, generator)
+        self.encoder.add_adapters(lora, generator)
+        if not model.freeze_base:
+            self.encoder.open_layers(model.train_last_k_layers)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels]. dropout None: evaluation."""
+        first_only = self.pooling == "first"
+        hidden_states = self.encoder(input_ids, attention_mask, dropout, first_only)
+        return self.head(self._pool(hidden_states, attention_mask).float(), dropout)
+
+    def _pool(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.pooling == "first":
+            return hidden_states[:, 0]
+        weights = attention_mask.float() / attention_mask.sum(dim=1, keepdim=True)  # [batch, length]
+        return torch.einsum("blh,bl->bh", hidden_states.float(), weights)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The declared trainable set: name -> fp32 parameter, in a fixed order. The artefact holds exactly these."""
+        return dict(self.named_parameters())
+
+    def to_compute(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "TextClassifier":
+        """Casts what is frozen to the compute type, once, and moves all to the device. Parameters stay fp32.
+
+        Raises ValueError while merged: the weights to restore would be left behind.
+        """
+        if self.merged:
+            raise ValueError("unmerge the adapters before changing the compute type")
+        for module in self.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(dtype))
+        return self.to(device)
+
+    @property
+    def merged(self) -> bool:
+        return any(linear.merged for layer in self.encoder.layer_list() for linear in layer.linears())
+
+    def merge(self) -> None:
+        """Adds every adapter to its pretrained weight: the same logits to rounding, no adapter cost. Twice is once."""
+        for layer in self.encoder.layer_list():
+            for linear in layer.linears():
+                linear.merge()
+
+    def unmerge(self) -> None:
+        """Puts every pretrained weight back, bit for bit. Twice is once."""
+        for layer in self.encoder.layer_list():
+            for linear in layer.linears():
+                linear.unmerge()

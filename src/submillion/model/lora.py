@@ -1,0 +1,101 @@
+"""LoRA (Hu et al., 2021, arXiv:2106.09685) on frozen linear layers: y = x W^T + b + (alpha / rank) x A^T B^T."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Dropout = Callable[[Tensor, float], Tensor]  # (x, rate) -> x with some elements zeroed, the rest scaled up
+
+
+class LoraLinear(nn.Module):
+    """One linear layer, or several that read the same input stored as one, each part with or without an adapter.
+
+    weight [out, in] and bias [out] are pretrained: buffers, stored once in the compute type. The adapters are the only
+    parameters: lora_A[part] [rank, in] and lora_B[part] [out of the part, rank], in fp32.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, in_features: int, parts: dict[str, int]) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.rows: dict[str, tuple[int, int]] = {}
+        start = 0
+        for name, out_features in parts.items():
+            self.rows[name] = (start, start + out_features)
+            start += out_features
+        self.register_buffer("weight", torch.zeros(start, in_features))
+        self.register_buffer("bias", torch.zeros(start))
+        self.lora_A = nn.ParameterDict()
+        self.lora_B = nn.ParameterDict()
+        self.scaling = 0.0
+        self.dropout_rate = 0.0
+        self._pretrained: Tensor | None = None  # kept while merged
+
+    def add_adapters(
+        self,
+        targets: Sequence[str],
+        rank: int,
+        alpha: float,
+        dropout_rate: float,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """An adapter for each part among the targets, as peft initialises it: A Kaiming-uniform (a = sqrt 5), B 0."""
+        self.scaling = alpha / rank
+        self.dropout_rate = dropout_rate
+        for part in [name for name in self.rows if name in targets]:
+            start, end = self.rows[part]
+            lora_A = torch.empty(rank, self.in_features)
+            nn.init.kaiming_uniform_(lora_A, a=math.sqrt(5), generator=generator)
+            self.lora_A[part] = nn.Parameter(lora_A)
+            self.lora_B[part] = nn.Parameter(torch.zeros(end - start, rank))
+
+    def forward(self, x: Tensor, dropout: Dropout | None = None, parts: Sequence[str] | None = None) -> Tensor:
+        """x [..., in] -> [..., out], or the outputs of neighbouring parts alone, in their stored order."""
+        names = list(parts or self.rows)
+        first, last = self.rows[names[0]][0], self.rows[names[-1]][1]
+        y = F.linear(x, self.weight[first:last].to(x.dtype), self.bias[first:last].to(x.dtype))
+        adapted = [name for name in names if name in self.lora_A]
+        if not adapted or self.merged:
+            return y
+        x = dropout(x, self.dropout_rate) if dropout and self.dropout_rate else x
+        # The adapters of one input are one skinny product: [..., in] -> [..., adapters * rank] -> [..., out].
+        lora_A = torch.cat([self.lora_A[name] for name in adapted]).to(x.dtype)
+        lora_B = self._block_diagonal(names).to(x.dtype)
+        z = F.linear(x, lora_A).flatten(0, -2)
+        # In place: autograd saved nothing of y, and a second copy of the layer's largest tensor costs a pass over it.
+        y.view(-1, last - first).addmm_(z, lora_B.t())
+        return y
+
+    def _block_diagonal(self, names: Sequence[str]) -> Tensor:
+        """(alpha / rank) B of every part in its own rows and columns: [out, adapters * rank]."""
+        blocks = []
+        for name in names:
+            start, end = self.rows[name]
+            blocks.append(self.lora_B[name] if name in self.lora_B else self.bias.new_zeros(end - start, 0))
+        return torch.block_diag(*blocks) * self.scaling
+
+    @property
+    def merged(self) -> bool:
+        return self._pretrained is not None
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Adds the adapters to the pretrained weight, in fp32, rounded once to the stored type. Twice is once."""
+        if self.merged or not len(self.lora_A):
+            return
+        pretrained = self.weight.data
+        weight = pretrained.float().clone()
+        for name, lora_A in self.lora_A.items():
+            start, end = self.rows[name]
+            weight[start:end] += self.scaling * (self.lora_B[name] @ lora_A)
+        self._pretrained, self.weight.data = pretrained, weight.to(pretrained.dtype)
+
+    def unmerge(self) -> None:
+        """Puts the pretrained weight back, bit for bit. Twice is once."""
+        if self._pretrained is not None:
+            self.weight.data, self._pretrained = self._pretrained, None

@@ -1,0 +1,1 @@
+"""Batches, the loop, the schedule, the metrics and the artefact."""

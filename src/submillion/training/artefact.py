@@ -1,0 +1,122 @@
+"""The artefact: one file with the trained tensors, the tokenizer, the label names and where all of it came from.
+
+Loadable with torch.load(weights_only=True): tensors, strings, numbers, lists and dicts alone, no code. Written whole or
+not at all. A checksum over every field and tensor refuses a file that was cut or altered.
+"""
+
+import hashlib
+import json
+import zlib
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from submillion.atomic import write_atomically
+from submillion.errors import ArtefactError
+
+SCHEMA = 1
+FILE_NAME = "model.pt"
+_MAX_TOKENIZER_BYTES = 64 * 2**20  # a tokenizer unpacks to a few megabytes; a bomb does not get further than this
+
+
+@dataclass(frozen=True)
+class Artefact:
+    tensors: dict[str, Tensor]  # exactly the trainable parameters, fp32
+    label_names: list[str]  # in the order of the logits
+    base: dict[str, str]  # name, revision, weights_sha256, shape (JSON)
+    tokenizer: str  # the tokenizer's own JSON
+    tokenizer_sha256: str  # of the base's tokenizer files
+    config: dict[str, Any]  # the whole resolved configuration, rank and precision as they were used
+    parameters: dict[str, int]  # trainable, total, total_with_adapters
+    metrics: dict[str, Any]  # of the validation and test rows; no timings, so that equal runs give equal files
+    calibration: dict[str, float] = field(default_factory=lambda: {"temperature": 1.0})
+
+    def save(self, folder: Path) -> Path:
+        """Writes folder/model.pt: a temporary file, flushed, renamed. Returns its path."""
+        fields: dict[str, Any] = {"schema": SCHEMA} | {key: getattr(self, key) for key in self.__dataclass_fields__}
+        fields["tensors"] = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        fields["tokenizer"] = torch.frombuffer(bytearray(zlib.compress(self.tokenizer.encode(), 9)), dtype=torch.uint8)
+        fields["checksum"] = _checksum(fields)
+        content = BytesIO()
+        torch.save(fields, content)
+        path = folder / FILE_NAME
+        with write_atomically(path, "wb") as file:
+            file.write(content.getvalue())
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> "Artefact":
+        """From a folder or a .pt file. Raises ArtefactError: missing, cut, altered, hostile or of another schema."""
+        path = _find_file(path)
+        try:
+            fields = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen kinds for files that are cut or that ask for code
+            reason = str(error).split("\n")[0]
+            raise ArtefactError(f"{path} is cut, altered or hostile; nothing in it was run\nfound: {reason}") from None
+        if not isinstance(fields, dict) or not isinstance(fields.get("schema"), int):
+            raise ArtefactError(f"{path} is a PyTorch file, but no submillion model")
+        if fields["schema"] != SCHEMA:
+            raise ArtefactError(
+                f"{path} has schema {fields['schema']}, this version reads schema {SCHEMA}\nfix: update submillion"
+            )
+        expected = {"schema", "checksum", *cls.__dataclass_fields__}
+        if set(fields) != expected:
+            raise ArtefactError(f"{path}: expected the fields {sorted(expected)}, found {sorted(map(str, fields))}")
+        try:
+            intact = fields.pop("checksum") == _checksum(fields)
+            del fields["schema"]
+            artefact = cls(tokenizer=_unpack(fields.pop("tokenizer")), **fields)
+            _check_types(artefact)
+        except Exception as error:  # fields of a wrong type fail in as many ways as there are types
+            raise ArtefactError(f"{path} was altered: {error}") from None
+        if not intact:
+            raise ArtefactError(f"{path} was altered after it was written: its checksum does not match")
+        return artefact
+
+
+def _find_file(path: Path) -> Path:
+    file = path / FILE_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise ArtefactError(
+            f"no model at {file}\nfix: train one first (submillion train), or give its folder with --model"
+        )
+    return file
+
+
+def _unpack(packed: Tensor) -> str:
+    inflate = zlib.decompressobj()
+    text = inflate.decompress(packed.numpy().tobytes(), _MAX_TOKENIZER_BYTES)
+    if inflate.unconsumed_tail:
+        raise ValueError(f"its tokenizer unpacks to more than {_MAX_TOKENIZER_BYTES:,} bytes")
+    return text.decode()
+
+
+def _check_types(artefact: Artefact) -> None:
+    """Raises ValueError, or whatever the first look at a wrong type raises, where a field is not what `save` writes."""
+    named = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in artefact.tensors.items())
+    labelled = len(artefact.label_names) > 1 and all(isinstance(name, str) for name in artefact.label_names)
+    based = all(isinstance(artefact.base[key], str) for key in ("name", "revision", "weights_sha256", "shape"))
+    calibrated = float(artefact.calibration["temperature"]) > 0
+    configured = isinstance(artefact.config, dict) and isinstance(artefact.tokenizer_sha256, str)
+    if not (named and labelled and based and calibrated and configured):
+        raise ValueError("a field does not hold what it should")
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    """SHA-256 over every tensor's name, type, shape and bytes, and over the rest as sorted JSON."""
+    digest = hashlib.sha256()
+    plain = {key: value for key, value in fields.items() if key not in ("tensors", "tokenizer")}
+    digest.update(json.dumps(plain, sort_keys=True).encode())
+    for name, tensor in {**fields["tensors"], "tokenizer": fields["tokenizer"]}.items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def shape_to_json(shape: Any) -> str:
+    return json.dumps(asdict(shape), sort_keys=True)

@@ -1,0 +1,45 @@
+"""Length-bucketed batches: rows of like length together, so that little of a batch is padding."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from submillion.data.tokenizer import Tokens
+
+BUCKET_BATCHES = 50  # batches sorted by length together: enough to leave little padding, few enough to mix rows
+LENGTH_MULTIPLE = 8  # padded lengths: few distinct shapes keep the kernels' caches small, and align the products
+
+
+def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """One epoch: every row once, batches of rows of like length, both rows and batches shuffled anew by `rng`.
+
+    lengths: tokens of each row, int [rows]. Returns row indices, int64 [batch_size] each, the rest in one short batch.
+    """
+    order = rng.permutation(len(lengths))
+    bucket = BUCKET_BATCHES * batch_size
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), bucket):
+        rows = order[start : start + bucket]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def evaluation_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Every row once, longest first: the largest batch comes first, so memory peaks at once and not after an hour."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def pad_batch(tokens: Tokens, rows: np.ndarray, pad_id: int, limit: int) -> tuple[Tensor, Tensor]:
+    """input_ids and attention_mask, int64 [batch, length]: length is the longest row's, rounded up, at most `limit`."""
+    lengths = tokens.lengths[rows]
+    longest = int(lengths.max())
+    length = max(longest, min(limit, -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE))
+    mask = np.arange(length) < lengths[:, None]
+    input_ids = np.full((len(rows), length), pad_id, dtype=np.int64)
+    input_ids[mask] = np.concatenate([tokens.row(row) for row in rows])
+    return torch.from_numpy(input_ids), torch.from_numpy(mask.astype(np.int64))

@@ -1,0 +1,38 @@
+"""The device and the type of the arithmetic, each with its reason."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class Compute:
+    device: torch.device
+    dtype: torch.dtype
+    reason: str  # for the run's printout
+
+    @property
+    def precision(self) -> Literal["bf16", "fp32"]:
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
+
+def choose_compute(precision: str) -> Compute:
+    """precision: "auto", "bf16" or "fp32". A GPU where there is one; auto is bf16 where the processor is fast at it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+    if precision != "auto":
+        return Compute(device, {"bf16": torch.bfloat16, "fp32": torch.float32}[precision], f"as asked, on {name}")
+    if device.type == "cuda":
+        fast, what = torch.cuda.is_bf16_supported(including_emulation=False), "bf16 arithmetic"
+    else:
+        fast, what = _cpu_has_bf16(), "bf16 instructions (AVX512-BF16 or AMX)"
+    if fast:
+        return Compute(device, torch.bfloat16, f"{name} has {what}")
+    return Compute(device, torch.float32, f"{name} has no {what}")
+
+
+def _cpu_has_bf16() -> bool:
+    """Instructions that multiply bf16 numbers; emulation is slower than fp32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private names: absent counts as no
+    return any(getattr(torch.cpu, name, bool)() for name in checks)

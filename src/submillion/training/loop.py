@@ -1,0 +1,247 @@
+"""The training loop, one linear function, and the pass that computes logits."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from submillion.config import TrainConfig
+from submillion.data.tokenizer import Tokens
+from submillion.errors import TrainingError
+from submillion.model.classifier import TextClassifier
+from submillion.training.batches import evaluation_batches, pad_batch, training_batches
+from submillion.training.device import Compute
+from submillion.training.dropout import Dropout
+from submillion.training.progress import Advance, progress
+from submillion.training.schedule import learning_rate_factor
+from submillion.training.seeds import numpy_generator
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows ready for the model."""
+
+    tokens: Tokens
+    labels: np.ndarray  # int64 [rows]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    history: list[dict]  # a record a logged step, in order
+    best_step: int  # the step whose parameters the model now has
+    steps: int  # optimiser steps done
+    rows_per_second: float  # training alone: evaluations and tokenization are not in it
+
+
+def fit(
+    model: TextClassifier, train: TokenRows, validation: TokenRows, config: TrainConfig, seed: int, compute: Compute
+) -> FitResult:
+    """Trains the model's parameters in place and leaves it with the best ones: those of the lowest validation loss.
+
+    Without validation rows, the last step's are kept. The model is on compute.device, its frozen weights in
+    compute.dtype. Raises TrainingError, naming the rows, where a loss is not finite.
+    """
+    if model.merged:
+        raise ValueError("unmerge the adapters before training: merged, they get no gradient")
+    order_rng = numpy_generator(seed, "order")
+    dropout = Dropout(seed)
+    parameters = list(model.trainable().values())
+    optimizer = _adamw(parameters, config)
+    weights = _class_weights(train.labels, model.head.out_proj.out_features, config).to(compute.device)
+    batches_an_epoch = -(-len(train) // config.batch_size)
+    steps_an_epoch = -(-batches_an_epoch // config.accumulation_steps)
+    total_steps = steps_an_epoch * config.epochs
+    eval_steps = config.eval_steps or steps_an_epoch
+    log_steps = max(1, total_steps // 200)
+    history: list[dict] = []
+    best = _Best(config.patience)
+    window = _Window()
+    step, rows_done, training_seconds = 0, 0, 0.0
+
+    with progress("training", len(train) * config.epochs) as advance:
+        for _ in range(config.epochs):
+            batches = training_batches(train.tokens.lengths, config.batch_size, order_rng)
+            for first in range(0, len(batches), config.accumulation_steps):
+                start = time.perf_counter()
+                for group in optimizer.param_groups:
+                    factor = learning_rate_factor(step, total_steps, config.warmup_fraction, config.schedule)
+                    group["lr"] = config.learning_rate * factor
+                rows_of_step = batches[first : first + config.accumulation_steps]
+                weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
+                optimizer.zero_grad(set_to_none=True)
+                for rows in rows_of_step:
+                    logits, losses = _losses(model, train, rows, weights, config.label_smoothing, dropout, compute)
+                    _check_finite(losses, rows, step)
+                    (losses.sum() / weight_of_step).backward()
+                    window.add(logits, losses, rows, train.labels)
+                grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm or float("inf"))
+                _check_finite(grad_norm, np.concatenate(rows_of_step), step)
+                optimizer.step()
+                step += 1
+                training_seconds += time.perf_counter() - start
+                rows_done += sum(len(rows) for rows in rows_of_step)
+                advance(sum(len(rows) for rows in rows_of_step), f"loss {window.loss:.3f}")
+
+                last = step == total_steps
+                evaluate = len(validation) > 0 and (step % eval_steps == 0 or last)
+                if evaluate or last or step % log_steps == 0:
+                    record = {
+                        "step": step,
+                        "epoch": round(step / steps_an_epoch, 4),
+                        "learning_rate": optimizer.param_groups[0]["lr"],
+                        "train_loss": window.loss,
+                        "train_accuracy": window.accuracy,
+                        "grad_norm": float(grad_norm),
+                        "rows_per_second": round(window.rows / (training_seconds - window.since), 2),
+                    }
+                    window = _Window(since=training_seconds)
+                    if evaluate:
+                        record |= _validate(model, validation, config.eval_batch_size, compute)
+                        best.update(step, record["validation_loss"], model)
+                    history.append(record)
+                if best.stale:
+                    break
+            if best.stale:
+                break
+
+    best.restore(model)
+    if not all(torch.isfinite(parameter).all() for parameter in parameters):
+        raise TrainingError(_not_finite("a trained parameter", "after the last step"))
+    return FitResult(history, best.step or step, step, rows_done / training_seconds)
+
+
+@torch.inference_mode()
+def compute_logits(
+    model: TextClassifier, tokens: Tokens, batch_size: int, compute: Compute, advance: Advance | None = None
+) -> np.ndarray:
+    """Logits of every row in the rows' own order, fp32 [rows, labels]. No dropout."""
+    num_labels = model.head.out_proj.out_features
+    logits = np.empty((len(tokens), num_labels), dtype=np.float32)
+    for rows in evaluation_batches(tokens.lengths, batch_size):
+        input_ids, attention_mask = _on_device(model, tokens, rows, compute)
+        logits[rows] = model(input_ids, attention_mask).cpu().numpy()
+        if advance:
+            advance(len(rows))
+    return logits
+
+
+def _on_device(model: TextClassifier, tokens: Tokens, rows: np.ndarray, compute: Compute) -> tuple[Tensor, Tensor]:
+    shape = model.encoder.shape
+    input_ids, attention_mask = pad_batch(tokens, rows, shape.pad_id, shape.max_tokens)
+    return input_ids.to(compute.device), attention_mask.to(compute.device)
+
+
+def _losses(
+    model: TextClassifier,
+    train: TokenRows,
+    rows: np.ndarray,
+    weights: Tensor,
+    label_smoothing: float,
+    dropout: Dropout,
+    compute: Compute,
+) -> tuple[Tensor, Tensor]:
+    """logits [batch, labels] and each row's weighted cross-entropy [batch], both fp32."""
+    input_ids, attention_mask = _on_device(model, train.tokens, rows, compute)
+    labels = torch.from_numpy(train.labels[rows]).to(compute.device)
+    logits = model(input_ids, attention_mask, dropout)
+    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    return logits, losses * weights[labels]
+
+
+def _check_finite(values: Tensor, rows: np.ndarray, step: int) -> None:
+    """values: a loss a row [batch], or the norm of the gradient over all these rows, a scalar."""
+    finite = torch.isfinite(values.detach()).cpu().numpy()
+    if finite.all():
+        return
+    what = "the loss" if values.ndim else "the gradient"
+    shown = rows[~finite] if values.ndim else rows
+    where = f"at step {step + 1}, training rows {shown[:8].tolist()} (counted from 0 in the training split)"
+    raise TrainingError(_not_finite(what, where))
+
+
+def _not_finite(what: str, where: str) -> str:
+    return (
+        f"{what} is not finite {where}\nlikely: the learning rate is too high (--train.learning-rate), "
+        "or bf16 overflows (--train.precision fp32)\nNothing was saved."
+    )
+
+
+def _validate(model: TextClassifier, validation: TokenRows, batch_size: int, compute: Compute) -> dict[str, float]:
+    with progress("validation", len(validation)) as advance:
+        logits = torch.from_numpy(compute_logits(model, validation.tokens, batch_size, compute, advance))
+    labels = torch.from_numpy(validation.labels)
+    return {
+        "validation_loss": F.cross_entropy(logits, labels).item(),
+        "validation_accuracy": (logits.argmax(dim=1) == labels).float().mean().item(),
+    }
+
+
+def _adamw(parameters: Sequence[torch.nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (arXiv:1711.05101), decaying matrices alone: biases and norms have no scale to hold down."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=True)
+
+
+def _class_weights(labels: np.ndarray, num_labels: int, config: TrainConfig) -> Tensor:
+    """fp32 [labels]; balanced: n / (labels * n_label), as scikit-learn has it, 0 for a label without rows."""
+    if config.class_weights == "none":
+        return torch.ones(num_labels)
+    counts = torch.from_numpy(np.bincount(labels, minlength=num_labels))
+    return torch.where(counts > 0, len(labels) / (num_labels * counts.clamp_min(1)), 0.0).float()
+
+
+class _Window:
+    """Loss and accuracy over the training rows since the last logged step, dropout on."""
+
+    def __init__(self, since: float = 0.0) -> None:
+        self.since = since  # training seconds at its start
+        self.rows = 0
+        self._loss = self._right = 0.0
+
+    def add(self, logits: Tensor, losses: Tensor, rows: np.ndarray, labels: np.ndarray) -> None:
+        self.rows += len(rows)
+        self._loss += losses.detach().sum().item()
+        self._right += (logits.detach().argmax(dim=1).cpu() == torch.from_numpy(labels[rows])).sum().item()
+
+    @property
+    def loss(self) -> float:
+        return self._loss / max(1, self.rows)
+
+    @property
+    def accuracy(self) -> float:
+        return self._right / max(1, self.rows)
+
+
+class _Best:
+    """The parameters of the lowest validation loss so far, and how long there has been no lower one."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.step = 0
+        self.stale = False
+        self._loss = float("inf")
+        self._since = 0
+        self._tensors: dict[str, Tensor] = {}
+
+    def update(self, step: int, loss: float, model: TextClassifier) -> None:
+        if loss < self._loss:
+            self.step, self._loss, self._since = step, loss, 0
+            self._tensors = {name: p.detach().clone() for name, p in model.trainable().items()}
+        else:
+            self._since += 1
+        self.stale = bool(self.patience) and self._since >= self.patience
+
+    @torch.no_grad()
+    def restore(self, model: TextClassifier) -> None:
+        for name, tensor in self._tensors.items():
+            model.trainable()[name].copy_(tensor)

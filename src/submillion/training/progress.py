@@ -1,0 +1,85 @@
+"""Progress of long work on standard error: a live bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+_QUIET_SECONDS = 2.0  # work that ends sooner shows nothing
+_LINE_SECONDS = 10.0  # between plain lines
+
+
+class Advance(Protocol):
+    def __call__(self, rows: int, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(title: str, total_rows: int) -> Iterator[Advance]:
+    """Yields advance(rows, note): call it as rows are done; `note` is shown beside the bar, such as "loss 0.412"."""
+    if sys.stderr.isatty():
+        with _bar(title, total_rows) as advance:
+            yield advance
+    else:
+        yield _plain_lines(title, total_rows)
+
+
+@contextmanager
+def _bar(title: str, total_rows: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed:>7,} / {task.total:,} rows"),
+        TextColumn("{task.fields[rate]:>6.0f} rows/s"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}"),
+    )
+    start = time.perf_counter()
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(title, total=total_rows, rate=0.0, note="")
+    done = 0
+
+    def advance(rows: int, note: str = "") -> None:
+        nonlocal done
+        done += rows
+        seconds = time.perf_counter() - start
+        if seconds >= _QUIET_SECONDS and not bar.live.is_started:
+            bar.start()
+        bar.update(task, completed=done, rate=done / max(seconds, 1e-9), note=note)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _plain_lines(title: str, total_rows: int) -> Advance:
+    start = last = time.perf_counter()
+    done = 0
+
+    def advance(rows: int, note: str = "") -> None:
+        nonlocal last, done
+        done += rows
+        now = time.perf_counter()
+        if now - last < _LINE_SECONDS:
+            return
+        last = now
+        rate = done / (now - start)
+        left = (total_rows - done) / rate if rate else 0.0
+        print(
+            f"{title}: {done:,} / {total_rows:,} rows, {rate:.0f} rows/s, {_duration(left)} left"
+            + (f", {note}" if note else ""),
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return advance
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,17 @@
+"""One seed, many generators: what one part draws never moves what another part draws."""
+
+import zlib
+
+import numpy as np
+import torch
+
+
+def numpy_generator(seed: int, stream: str) -> np.random.Generator:
+    """An independent generator for a named use, such as "split" or "order"."""
+    return np.random.default_rng([seed, zlib.crc32(stream.encode())])
+
+
+def torch_generator(seed: int, stream: str) -> torch.Generator:
+    """The same for what torch draws itself, such as "init"."""
+    state = int(numpy_generator(seed, stream).integers(2**63))
+    return torch.Generator().manual_seed(state)

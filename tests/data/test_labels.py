@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from submillion.data.labels import is_decimal, label_indices, label_text, raw_labels, sorted_names
+from submillion.data.tables import Problems, Table
+
+
+def table_of(labels, names=()):
+    own = {"label": tuple(names)} if names else {}
+    return Table({"label": labels}, Problems("a.csv"), range(1, len(labels) + 1), label_names=own)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3, "3"),
+        (3.0, "3"),
+        (np.int32(3), "3"),
+        (np.float64(3), "3"),
+        (-1, "-1"),
+        (True, "True"),
+        (np.bool_(False), "False"),
+        (" World ", "World"),
+        ("", None),
+        ("  ", None),
+        (None, None),
+        (float("nan"), None),
+    ],
+)
+def test_one_spelling(value, text):
+    assert label_text(value) == text
+
+
+@pytest.mark.parametrize("value", [0.5, [1], {"a": 1}, float("inf"), b"a"])
+def test_neither_integer_nor_name(value):
+    with pytest.raises(ValueError, match="is neither an integer nor a name"):
+        label_text(value)
+
+
+def test_integers_are_sorted_by_number_and_names_as_strings():
+    assert sorted_names(["10", "9", "-1", "9"]) == ("-1", "9", "10")
+    assert sorted_names(["10", "9", "b"]) == ("10", "9", "b")
+    assert sorted_names(["007", "01"]) == ("007", "01")
+    assert not is_decimal("007") and not is_decimal("1.0") and not is_decimal("²") and is_decimal("0")
+
+
+def encode(values, names, own=()):
+    table = table_of(values, own)
+    return label_indices(table, raw_labels(table, "label"), names), table.problems
+
+
+def test_names_and_integers_are_both_understood():
+    indices, problems = encode(["Sports", 0, "1", 2.0], ["World", "Sports", "Business"])
+    assert indices.dtype == np.int64 and indices.tolist() == [1, 0, 1, 2] and not problems.count
+
+
+def test_where_names_are_integers_only_names_count():
+    indices, problems = encode([1, "2", 4], ["1", "2", "3", "4"])
+    assert indices.tolist() == [0, 1, 3] and not problems.count
+    indices, problems = encode([0], ["1", "2"])
+    assert indices.tolist() == [-1] and problems.worded == ["row 1: label '0' is outside 1, 2 (0 to 1)"]
+
+
+def test_a_class_labels_integers_count_from_0_even_where_its_names_are_integers():
+    indices, problems = encode([0, 1], ["1", "2"], own=["1", "2"])
+    assert indices.tolist() == [0, 1] and not problems.count
+    _, problems = encode([2, -1], ["1", "2"], own=["1", "2"])
+    assert problems.worded == [
+        "row 1: label '2' is outside 1, 2 (0 to 1)",
+        "row 2: label '-1' is outside 1, 2 (0 to 1); -1 marks a row without a label",
+    ]
+
+
+def test_problems_name_the_row_and_the_nearest_name():
+    names = ["World", "Sports", "Business", "Sci/Tech"]
+    indices, problems = encode(["Sport", 4, None, 0.5, 3], names)
+    assert indices.tolist() == [-1, -1, -1, -1, 3]
+    assert problems.worded == [
+        "row 3: the label is missing",
+        "row 4: the label 0.5 is neither an integer nor a name",
+        "row 1: label 'Sport' is outside World, Sports, Business, Sci/Tech (0 to 3); did you mean Sports?",
+        "row 2: label '4' is outside World, Sports, Business, Sci/Tech (0 to 3)",
+    ]

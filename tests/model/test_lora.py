@@ -1,0 +1,230 @@
+"""LoRA: the same logits, gradients and initialisation as peft's; merging is exact, explicit and can be undone."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from tiny import (
+    copy_into,
+    head_tensors,
+    ragged_batch,
+    scatter,
+    tiny_classifier,
+    tiny_shape,
+    transformers_classifier,
+)
+from torch import Tensor
+from torch.nn import functional as F
+
+from submillion.config import LoraConfig, ModelConfig
+from submillion.model.budget import adapted_layers, target_names
+from submillion.model.classifier import TextClassifier
+from submillion.model.encoder import LAYER_KEYS
+from submillion.model.lora import LoraLinear
+from submillion.model.shape import EncoderShape
+
+LENGTHS = [5, 17, 2, 11]
+NARROW = LoraConfig(rank=2, alpha=4.0, targets=("query", "value"))
+WIDE = LoraConfig(rank=8, alpha=4.0, targets=("all-linear",))
+SOME_LAYERS = LoraConfig(rank=3, alpha=6.0, targets=("key", "attention_output", "output"), layers=(0, 2))
+FULL = {"freeze_base": False, "train_last_k_layers": 1}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft with transformers
+
+
+def with_peft(shape: EncoderShape, lora: LoraConfig) -> Any:
+    """transformers' classifier with peft's adapters, B scattered too, the head training."""
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    layers = adapted_layers(lora, shape.num_layers)
+    keys = LAYER_KEYS[shape.family]
+    config = PeftConfig(
+        r=int(lora.rank),
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        target_modules=[f"encoder.layer.{i}.{keys[part]}" for i in layers for part in target_names(lora.targets)],
+    )
+    model = get_peft_model(transformers_classifier(shape), config).eval()
+    scatter([p for name, p in model.named_parameters() if "lora_" in name], seed=5, std=0.2)
+    for p in head_tensors(model.base_model.model).values():
+        p.requires_grad_(True)
+    return model
+
+
+def peft_tensors(model: Any, shape: EncoderShape) -> dict[str, Tensor]:
+    """peft's trainable tensors by our names."""
+    modules = ("attention_input",) * 3 + ("attention_output", "intermediate", "output")
+    keys = list(LAYER_KEYS[shape.family].items())
+    linears = [(part, key) for part, key in keys if not part.endswith("norm")]
+    names = {
+        f"encoder.layer.{index}.{key}.lora_{matrix}.": f"encoder.layers.{index}.{module}.lora_{matrix}.{part}"
+        for index in range(shape.num_layers)
+        for module, (part, key) in zip(modules, linears, strict=True)
+        for matrix in "AB"
+    }
+    tensors = head_tensors(model.base_model.model)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            tensors[next(ours for theirs, ours in names.items() if theirs in name)] = parameter
+    return tensors
+
+
+@pytest.fixture(scope="module", params=["bert", "roberta", "mpnet"])
+def shape(request: pytest.FixtureRequest) -> EncoderShape:
+    return tiny_shape(request.param)
+
+
+@pytest.mark.parametrize("lora", [NARROW, WIDE, SOME_LAYERS], ids=["narrow", "wide", "some layers"])
+def test_logits_and_gradients_equal_peft(shape: EncoderShape, lora: LoraConfig) -> None:
+    theirs = with_peft(shape, lora)
+    expected = peft_tensors(theirs, shape)
+    ours = TextClassifier(shape, ModelConfig(head="stock"), lora, num_labels=3)
+    published = {name.replace("base_layer.", ""): p for name, p in theirs.base_model.model.state_dict().items()}
+    ours.encoder.load(published)
+    assert ours.trainable().keys() == expected.keys()
+    copy_into(ours, expected)
+
+    input_ids, mask = ragged_batch(shape, LENGTHS)
+    labels = torch.tensor([0, 2, 1, 1])
+    their_logits = theirs(input_ids=input_ids, attention_mask=mask).logits
+    logits = ours(input_ids, mask)
+    torch.testing.assert_close(logits, their_logits, atol=1e-5, rtol=0)
+    F.cross_entropy(their_logits, labels).backward()
+    F.cross_entropy(logits, labels).backward()
+    for name, parameter in ours.trainable().items():
+        torch.testing.assert_close(parameter.grad, expected[name].grad, atol=1e-5, rtol=0, msg=name)
+
+
+def test_initialisation_is_that_of_peft() -> None:
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(400, 8)), PeftConfig(r=50, target_modules=["0"]))
+    their_A, their_B = (p for name, p in model.named_parameters() if "lora_" in name)
+    linear = LoraLinear(400, {"query": 8})
+    linear.add_adapters(["query"], 50, alpha=4.0, dropout_rate=0.0, generator=torch.Generator().manual_seed(0))
+    lora_A, lora_B = linear.lora_A["query"], linear.lora_B["query"]
+    assert (lora_A.shape, lora_B.shape) == (their_A.shape, their_B.shape)
+    for tensor in (lora_A, their_A):  # uniform within 1 / sqrt(in_features): 20,000 numbers reach the bound and fill it
+        assert 0.999 / math.sqrt(400) < tensor.abs().max() <= 1 / math.sqrt(400)
+        assert tensor.std().item() == pytest.approx(1 / math.sqrt(3 * 400), rel=0.02)
+        assert abs(tensor.mean().item()) < 1e-3
+    assert not lora_B.any() and not their_B.any()
+
+
+def test_fresh_adapters_change_nothing() -> None:
+    batch = ragged_batch(tiny_shape("bert"), LENGTHS)
+    adapted, plain = tiny_classifier(lora=WIDE), tiny_classifier(lora=LoraConfig(rank=0))
+    assert torch.equal(adapted(*batch), plain(*batch))
+
+
+def test_the_seed_decides_the_initialisation() -> None:
+    first, same, other = (tiny_classifier(seed).trainable() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    drawn = [name for name in first if first[name].any()]
+    assert drawn and not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
+@pytest.mark.parametrize("parts", [["a"], ["b"], ["c"], ["a", "b"], ["b", "c"], ["a", "b", "c"]])
+def test_each_part_has_its_own_adapter(parts: list[str]) -> None:
+    linear = LoraLinear(6, {"a": 3, "b": 4, "c": 5})
+    linear.add_adapters(["a", "c"], 2, alpha=3.0, dropout_rate=0.0)
+    scatter([linear.weight, linear.bias, *linear.parameters()])
+    x = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(3))
+    expected = []
+    for part in parts:
+        start, end = linear.rows[part]
+        y = x @ linear.weight[start:end].T + linear.bias[start:end]
+        if part != "b":
+            y = y + 1.5 * (x @ linear.lora_A[part].T @ linear.lora_B[part].T)
+        expected.append(y)
+    torch.testing.assert_close(linear(x, parts=parts), torch.cat(expected, dim=-1), atol=1e-5, rtol=0)
+
+
+def test_dropout_acts_on_the_adapter_alone() -> None:
+    linear = LoraLinear(6, {"query": 4})
+    linear.add_adapters(["query"], 2, alpha=2.0, dropout_rate=0.5)
+    scatter([linear.weight, linear.bias, *linear.parameters()])
+    x = torch.ones(3, 6)
+    rates = []
+
+    def drop_all(tensor: Tensor, rate: float) -> Tensor:
+        rates.append(rate)
+        return torch.zeros_like(tensor)
+
+    torch.testing.assert_close(linear(x, drop_all), x @ linear.weight.T + linear.bias)
+    assert rates == [0.5] and not torch.allclose(linear(x), linear(x, drop_all))
+
+
+def adapted(model: ModelConfig | None = None) -> TextClassifier:
+    network = tiny_classifier(model=model, lora=WIDE)
+    scatter([p for name, p in network.named_parameters() if "lora_B" in name or "head" in name], std=0.1)
+    return network
+
+
+def weights(network: TextClassifier) -> list[Tensor]:
+    return [linear.weight.detach().clone() for layer in network.encoder.layers for linear in layer.linears()]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_merged_logits_equal_unmerged(opened: bool) -> None:
+    network = adapted(ModelConfig(**FULL) if opened else None)
+    batch = ragged_batch(network.encoder.shape, LENGTHS)
+    before = network(*batch)
+    network.merge()
+    torch.testing.assert_close(network(*batch), before, atol=1e-5, rtol=0)
+    fresh = tiny_classifier(model=ModelConfig(**FULL) if opened else None, lora=WIDE)
+    assert not torch.allclose(before, fresh(*batch), atol=1e-2)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_merging_three_times_is_merging_once(opened: bool) -> None:
+    network = adapted(ModelConfig(**FULL) if opened else None)
+    plain = weights(network)
+    network.merge()
+    once = weights(network)
+    network.merge()
+    network.merge()
+    assert all(map(torch.equal, weights(network), once)) and not any(map(torch.equal, once, plain))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("opened", [False, True])
+def test_unmerging_restores_bit_for_bit_however_often(opened: bool, dtype: torch.dtype) -> None:
+    network = adapted(ModelConfig(**FULL) if opened else None).to_compute(dtype)
+    batch = ragged_batch(network.encoder.shape, LENGTHS)
+    plain, logits, names = weights(network), network(*batch), list(network.trainable())
+    for _ in range(2):
+        network.merge()
+        network.unmerge()
+        network.unmerge()
+        assert all(map(torch.equal, weights(network), plain)) and torch.equal(network(*batch), logits)
+        assert list(network.trainable()) == names
+
+
+def test_merging_in_bf16_rounds_once() -> None:
+    network = adapted().to_compute(torch.bfloat16)
+    linear = network.encoder.layers[0].output
+    expected = linear.weight.float() + linear.scaling * linear.lora_B["output"] @ linear.lora_A["output"]
+    network.merge()
+    assert torch.equal(linear.weight, expected.to(torch.bfloat16))
+
+
+def test_a_merged_model_is_not_cast_since_its_pretrained_weights_would_be_left_behind() -> None:
+    network = adapted()
+    network.merge()
+    with pytest.raises(ValueError, match="unmerge"):
+        network.to_compute(torch.bfloat16)
+    network.unmerge()
+    network.to_compute(torch.bfloat16)
+    assert {tensor.dtype for tensor in weights(network)} == {torch.bfloat16}
+
+
+def test_train_and_eval_mode_merge_nothing() -> None:
+    network = adapted()
+    plain = weights(network)
+    network.eval()
+    network.train()
+    assert all(map(torch.equal, weights(network), plain))

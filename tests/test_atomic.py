@@ -1,0 +1,68 @@
+"""Files appear whole or not at all."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from submillion.atomic import write_atomically
+
+
+@pytest.mark.parametrize(("mode", "content"), [("w", "naïve\r\nline\n"), ("wb", b"\x00\r\n\xff")])
+def test_content_is_written_as_it_is(mode: str, content: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with write_atomically(path, mode) as file:
+        file.write(content)
+    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("existed", [True, False])
+def test_an_error_leaves_what_was_there_and_nothing_else(
+    error: type[BaseException], existed: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    if existed:
+        path.write_text("old")
+    with pytest.raises(error), write_atomically(path) as file:
+        file.write("half of the new")
+        raise error
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == ([("file", "old")] if existed else [])
+
+
+def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with write_atomically(path) as file:
+        file.write("new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    with write_atomically(path) as file:
+        file.write("x")
+    assert path.read_text() == "x"
+
+
+@pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o077, 0o600)])
+def test_permissions_are_those_of_an_ordinary_file(umask: int, expected: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with write_atomically(tmp_path / "file") as file:
+            file.write("x")
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+
+
+def test_a_target_that_is_a_folder_leaves_no_leftovers(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OSError), write_atomically(tmp_path / "file") as file:
+        file.write("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

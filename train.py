@@ -1,0 +1,15 @@
+"""Train a classifier: the seed's recipe unless told otherwise.
+
+    python3 train.py                                              # roberta-base on AG News
+    python3 train.py --recipe quickstart                          # MiniLM on BBC News, offline
+    python3 train.py --model.base DIR --data.source news.csv      # your own
+
+The same as `submillion train`.
+"""
+
+import sys
+
+from submillion.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))
