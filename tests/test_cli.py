@@ -84,7 +84,10 @@ def test_the_help_shows_the_defaults_of_the_recipe(argv: list[str], capsys: pyte
     ("argv", "text"),
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["--recipe", "seed"], "unknown command '--recipe'; expected one of: train, predict, evaluate, plan"),
+        (
+            ["--recipe", "seed"],
+            "unknown command '--recipe'; expected one of: quickstart, train, predict, evaluate, plan",
+        ),
         (["train", "--lora.rnak", "8"], "unknown flag --lora.rnak; did you mean --lora.rank?"),
         (["train", "--recipe", "sed"], "no recipe 'sed'; did you mean seed?"),
         (["train", "--help", "--recipe", "sed"], "no recipe 'sed'; did you mean seed?"),

@@ -239,6 +239,14 @@ def test_a_saved_configuration_with_an_unknown_key_is_refused() -> None:
         from_mapping({"lora": {"rnak": 2}}, where="artefact")
 
 
+def test_label_names_of_a_recipe_go_with_its_source() -> None:
+    assert resolve(["--recipe", "quickstart"]).config.data.label_names
+    other = resolve(["--recipe", "quickstart", "--data.source", "mine.csv"])
+    assert other.config.data.label_names == () and other.origins["data.label_names"] == "default"
+    named = resolve(["--recipe", "quickstart", "--data.source", "mine.csv", "--data.label-names", "a", "b"])
+    assert named.config.data.label_names == ("a", "b")
+
+
 # Flags
 
 

@@ -37,6 +37,13 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
+def check_writable(folder: Path) -> None:
+    """Makes the folder and writes a file in it: better to fail before an hour's work than after. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=folder):
+        pass
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -139,13 +139,16 @@ def main(argv: list[str] | None = None) -> int:
     except SubmillionError as error:
         print(f"submillion: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("submillion: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # `| head` has read enough. The interpreter flushes stdout once more at its exit: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a folder that cannot be written, a full disk
+        print(f"submillion: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("submillion: interrupted", file=sys.stderr)
+        return 130
 
 
 def _dispatch(argv: Sequence[str]) -> int:

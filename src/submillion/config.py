@@ -67,7 +67,8 @@ class DataConfig:
     label_column: str = ""
     """Empty: found by name (label, labels, category ...)."""
     label_names: tuple[str, ...] = ()
-    """Names of the labels in order. Empty: the source's own. A label outside the list is an error."""
+    """Names of the labels in order. Empty: the source's own. A label outside the list is an error.
+    A recipe's names go with its source: with another --data.source they are empty unless given too."""
     validation_fraction: float = 0.05
     """Share of the training rows kept for choosing the best step; cut by label and by group of near-equal texts."""
     test_fraction: float = 0.2
@@ -176,6 +177,10 @@ def combine(
     layers.append(("flag", flags or {}, "", flag_name))
     for origin, mapping, where, spell in layers:
         values = _dotted(mapping)
+        if "data.source" in values:
+            # The names that a recipe gives go with its source: another source brings its own, or is given some too.
+            config = replace(config, data=replace(config.data, label_names=()))
+            origins["data.label_names"] = "default"
         config = overlay(config, values, where, spell)
         origins.update(dict.fromkeys(values, origin))
     return Resolved(config, origins)
@@ -412,7 +417,7 @@ def overlay(tree: T, values: Mapping[str, object], where: str = "", spell: Calla
     return new
 
 
-_TARGETS = ("query", "key", "value", "attention_output", "intermediate", "output", "all-linear")
+TARGETS = ("query", "key", "value", "attention_output", "intermediate", "output")  # in the encoder's order
 
 _AT_LEAST = {
     "model.max_length": 3,  # the two special tokens and one of the text's
@@ -469,10 +474,11 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _target_problem(targets: tuple[str, ...]) -> str:
-    unknown = [target for target in targets if target not in _TARGETS]
+    known = [*TARGETS, "all-linear"]
+    unknown = [target for target in targets if target not in known]
     if unknown:
-        hints = "; ".join(f"unknown {name!r}{did_you_mean(name, list(_TARGETS))}" for name in unknown)
-        return f"{hints} (there are {', '.join(_TARGETS)})"
+        hints = "; ".join(f"unknown {name!r}{did_you_mean(name, known)}" for name in unknown)
+        return f"{hints} (there are {', '.join(known)})"
     if not targets or not _unique(targets) or ("all-linear" in targets and len(targets) > 1):
         return f"expected different targets, at least one, or all-linear alone, found {_quoted(targets)}"
     return ""

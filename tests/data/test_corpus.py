@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from submillion.config import DataConfig
-from submillion.data.corpus import load_corpus
+from submillion.data.corpus import load_corpus, load_rows
 from submillion.data.splits import near_duplicate_groups
 from submillion.errors import DataError
 
@@ -126,3 +126,11 @@ def test_agnews_as_files(agnews):
     assert corpus.label_names == ("World", "Sports", "Business", "Sci/Tech")
     assert np.bincount(corpus.train.labels).tolist() == [17963, 17661, 17482, 18170]
     assert np.bincount(corpus.test.labels).tolist() == [1900] * 4
+
+
+def test_a_folder_with_test_rows_alone_is_measured_on_but_not_trained_on(write, tmp_path):
+    write("news/test.csv", "text,label\na goal,Sports\na vote,World\na match,Sports\n")
+    rows = load_rows(str(tmp_path / "news"), ("World", "Sports"))
+    assert rows.texts == ["a goal", "a vote", "a match"] and rows.labels.tolist() == [1, 0, 1]
+    with pytest.raises(DataError, match="expected training rows, found test alone"):
+        load_corpus(DataConfig(source=str(tmp_path / "news")), seed=0)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from submillion.data import splits
-from submillion.data.splits import near_duplicate_groups, split_generator, stratified_group_split
+from submillion.data.splits import near_duplicate_groups, stratified_group_split
+from submillion.seeds import numpy_generator
 
 STORY = "oil prices climbed on monday as ministers met in vienna to talk about supply"
 
@@ -130,9 +131,10 @@ def test_a_label_in_a_single_group_stays_in_the_rest():
 
 def test_fraction_0_cuts_nothing_and_seeds_differ():
     labels = np.arange(100) % 2
-    assert len(stratified_group_split(labels, np.arange(100), 0.0, split_generator(0))[1]) == 0
+    assert len(stratified_group_split(labels, np.arange(100), 0.0, numpy_generator(0, "split"))[1]) == 0
     cuts = [
-        stratified_group_split(labels, np.arange(100), 0.2, split_generator(seed))[1].tolist() for seed in (0, 0, 1)
+        stratified_group_split(labels, np.arange(100), 0.2, numpy_generator(seed, "split"))[1].tolist()
+        for seed in (0, 0, 1)
     ]
     assert cuts[0] == cuts[1] != cuts[2]
 
@@ -149,6 +151,6 @@ def test_agnews_is_grouped_in_seconds(agnews, fraction):
     assert time.perf_counter() - started < 10
     assert 18_000 < len(set(groups)) < 20_000
     labels = np.array(table["label"])
-    _, cut = stratified_group_split(labels, groups, fraction, split_generator(0))
+    _, cut = stratified_group_split(labels, groups, fraction, numpy_generator(0, "split"))
     shares = np.bincount(labels[cut]) / np.bincount(labels)
     assert np.allclose(shares, fraction, atol=1e-3)

@@ -8,9 +8,10 @@ import numpy as np
 from submillion.config import DataConfig
 from submillion.data.labels import check_names, label_indices, raw_labels, sorted_names
 from submillion.data.sources import Source, read_source
-from submillion.data.splits import near_duplicate_groups, split_generator, stratified_group_split
+from submillion.data.splits import near_duplicate_groups, stratified_group_split
 from submillion.data.tables import Table, checked_texts
 from submillion.errors import DataError
+from submillion.seeds import numpy_generator
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         if not 0 <= fractions[split] < 1:
             raise DataError(f"--data.{split}-fraction: expected 0 or more and below 1, found {fractions[split]}")
     groups = near_duplicate_groups(train.texts) if any(fractions[split] for split in missing) else None
-    rng = split_generator(seed)
+    rng = numpy_generator(seed, "split")
     for split in missing:
         if groups is None or not fractions[split]:
             splits[split] = _at(train, np.empty(0, dtype=np.int64))

@@ -1,7 +1,6 @@
 """Which rows belong together, and cuts that keep them together and the labels in proportion."""
 
 import re
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -126,8 +125,3 @@ def _give_each_label_one(
             smallest = min(fitting, key=lambda group: int(held[group].sum()))
             in_cut[smallest] = True
             taken += held[smallest]
-
-
-def split_generator(seed: int) -> np.random.Generator:
-    """The generator of the cuts alone, so that nothing else that is drawn in a run moves them."""
-    return np.random.default_rng([seed, zlib.crc32(b"split")])

@@ -53,9 +53,10 @@ def show_plan(resolved: Resolved, labels: int | None = None) -> None:
 def parts_table(config: Config, plan: Plan, num_labels: int) -> "Table":
     """The counts by part, with the budget they are held to."""
     from rich.table import Table
+    from rich.text import Text
 
     rank = config.lora.rank
-    table = Table(title=f"{config.model.base}, {num_labels} labels", title_justify="left", title_style="bold")
+    table = Table(title=Text(f"{config.model.base}, {num_labels} labels"), title_justify="left", title_style="bold")
     table.add_column("part")
     table.add_column("parameters", justify="right")
     table.add_column("", style="dim")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from submillion.atomic import write_atomically
+from submillion.atomic import check_writable, write_atomically
 from submillion.config import Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
 from submillion.data.corpus import Corpus, Rows, load_corpus, load_rows
 from submillion.data.files import check_texts, find_input, iter_texts
 from submillion.data.tokenizer import Tokenizer
-from submillion.errors import BaseModelError, ConfigError
+from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.classifier import Classifier
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
@@ -24,12 +24,12 @@ from submillion.model.budget import Plan
 from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import EncoderShape, read_shape
-from submillion.training.artefact import Artefact, shape_to_json
+from submillion.seeds import numpy_generator, torch_generator
+from submillion.training.artefact import Artefact, find_artefact, shape_to_json
 from submillion.training.device import Compute, choose_compute
 from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import progress
-from submillion.training.seeds import numpy_generator, torch_generator
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +56,8 @@ def train(
     overrides = dict(overrides or {})
     if isinstance(data, str | Path):
         overrides["data.source"], data = str(data), None
+    elif data is not None:
+        overrides["data.source"] = "data in memory"  # what config.toml then says, instead of a source that was not read
     return train_resolved(resolve(recipe=recipe, overrides=overrides), data)
 
 
@@ -68,6 +70,8 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
     print_config(resolved, console)
     # What cannot fit is refused before anything is loaded; two labels are the least there can be.
     planned(config, len(config.data.label_names) or 2)
+    for folder in (config.output.dir, config.output.assets):
+        check_writable(Path(folder))
     base = find_base(config.model.base, config.model.revision)
     shape = _fitting_shape(config, base)
     compute = choose_compute(config.train.precision)
@@ -89,7 +93,9 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
     )
     network.encoder.load(read_checkpoint(base.folder))
     network.to_compute(compute.dtype, compute.device)
+    start = time.perf_counter()
     result = fit(network, train_rows, validation_rows, config.train, config.seed, compute)
+    seconds = time.perf_counter() - start
 
     metrics: dict[str, Any] = {}
     for name, rows in (("validation", validation_rows), ("test", test_rows)):
@@ -99,9 +105,10 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
             metrics[name] = classification_metrics(logits, rows.labels, corpus.label_names)
     metrics["best_step"], metrics["steps"] = result.best_step, result.steps
     metrics["parameters"] = _parameter_counts(network, plan)
+    metrics["rows_per_second"] = round(result.rows_per_second, 2)
+    metrics["training_seconds"] = round(seconds, 2)  # the validations in it included
     _save(config, base, shape, tokenizer, corpus, network, metrics, result)
     classifier = Classifier(network, tokenizer, corpus.label_names, config, compute)
-    metrics["rows_per_second"] = result.rows_per_second
     trained = TrainResult(classifier, metrics, result.history, Path(config.output.dir), Path(config.output.assets))
     if summary:
         print_summary(trained, console)
@@ -111,44 +118,45 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
 def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:
     """The table a run ends with: how good, how small, how fast, where things are, what to try next."""
     from rich.table import Table
+    from rich.text import Text
 
-    metrics, parameters = trained.metrics, trained.metrics["parameters"]
     table = Table(title="result", title_justify="left", title_style="bold", show_header=False)
+    for name, value in _summary(trained, predictions):
+        table.add_row(name, Text(value, style="bold" if name == "test accuracy" else ""))
+    console.print(table)
+
+
+def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[str, str]]:
+    metrics, parameters, folder = trained.metrics, trained.metrics["parameters"], trained.folder
     for split in ("test", "validation"):
         if split in metrics:
-            found = metrics[split]
-            table.add_row(f"{split} accuracy", f"[bold]{found['accuracy']:.2%}[/bold] of {found['rows']:,} rows")
-            table.add_row(f"{split} macro-F1", f"{found['macro_f1']:.4f}")
-    share = parameters["trainable"] / parameters["total_with_adapters"]
-    table.add_row(
-        "trainable parameters", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} ({share:.2%})"
-    )
-    table.add_row("training speed", f"{metrics['rows_per_second']:.0f} rows/s")
-    table.add_row("kept", f"step {metrics['best_step']:,} of {metrics['steps']:,}, the lowest validation loss")
-    table.add_row(
-        "model", f"{trained.folder / 'model.pt'} ({(trained.folder / 'model.pt').stat().st_size / 1e6:.1f} MB)"
-    )
-    table.add_row(
-        "numbers", ", ".join(str(trained.folder / name) for name in ("metrics.json", "history.jsonl", "config.toml"))
-    )
-    table.add_row("plots", ", ".join(str(trained.assets / name) for name in ("loss.png", "accuracy.png")))
+            yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
+            yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
+    yield "trainable", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} parameters"
+    yield "training", f"{metrics['training_seconds']:.0f} s, {metrics['rows_per_second']:.0f} rows/s"
+    why = "the lowest validation loss" if "validation" in metrics else "the last: there are no validation rows"
+    yield "kept", f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}"
+    yield "model", f"{folder / 'model.pt'} ({(folder / 'model.pt').stat().st_size / 1e6:.1f} MB)"
+    yield "numbers", "\n".join(str(folder / name) for name in ("metrics.json", "history.jsonl", "config.toml"))
+    yield "plots", "\n".join(str(trained.assets / name) for name in ("loss.png", "accuracy.png"))
     if predictions:
-        table.add_row("predictions", str(predictions))
-    table.add_row("next", f"submillion predict YOUR_FILE --model {trained.folder} --scores")
-    console.print(table)
+        yield "predictions", str(predictions)
+    yield "next", f"submillion predict YOUR_FILE --model {folder} --scores"
 
 
 def quickstart(resolved: Resolved) -> None:
     """Trains, then predicts the test rows from a file with the saved model, as a newcomer would; shows the result."""
     from rich.console import Console
 
-    trained = train_resolved(resolved, summary=False)
     corpus = load_corpus(resolved.config.data, resolved.config.seed)
+    if not corpus.test.texts:
+        raise ConfigError("the quickstart predicts held-out rows\nfix: leave out --data.test-fraction 0")
+    trained = train_resolved(resolved, summary=False)
     unlabelled = trained.folder / "test_unlabelled.csv"
     with write_atomically(unlabelled) as file:
         csv.writer(file).writerows([["text"], *([text] for text in corpus.test.texts)])
     output = Path("predictions.csv")
-    predict_file(None, trained.folder, output)
+    predict_file(unlabelled, trained.folder, output)
     print_summary(trained, Console(), output)
 
 
@@ -171,7 +179,7 @@ def predict_file(
     from rich.console import Console
 
     console = Console()
-    input = input or find_input(model if model.is_dir() else model.parent)
+    input = input or find_input(find_artefact(model).parent)
     total = check_texts(input, text_column)
     classifier = Classifier.load(model, base=base, precision=precision)
     header = ["ID", "Label"] + (["Name", *(f"p_{name}" for name in classifier.label_names)] if scores else [])
@@ -192,6 +200,7 @@ def predict_file(
         f"{next_id:,} rows of {input} -> {output}  ({next_id / seconds:.0f} rows/s)\n  {shares}",
         soft_wrap=True,
         highlight=False,
+        markup=False,
     )
     return next_id
 
@@ -222,12 +231,7 @@ def evaluate_source(
     from rich.console import Console
 
     classifier = Classifier.load(model, base=base, precision=precision)
-    trained_on = classifier.config
-    if source == trained_on.data.source:
-        # Rows the model has trained on say nothing: take the same test rows as training did.
-        rows = load_corpus(trained_on.data, trained_on.seed).test
-    else:
-        rows = load_rows(source, classifier.label_names, text_column, label_column)
+    rows = _rows_to_measure(classifier, source, text_column, label_column)
     start = time.perf_counter()
     with progress("evaluating", len(rows.texts)) as advance:
         logits = classifier.logits(rows.texts, batch_size, advance)
@@ -240,15 +244,34 @@ def evaluate_source(
     return metrics
 
 
+def _rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+    own, seed = classifier.config.data, classifier.config.seed
+    if source != own.source and (not Path(source).exists() or Path(source).resolve() != Path(own.source).resolve()):
+        return load_rows(source, classifier.label_names, text_column, label_column)
+    # Rows the model has trained on say nothing: take the same test rows as training did.
+    own = replace(own, source=source, text_column=text_column or own.text_column)
+    own = replace(own, label_column=label_column or own.label_column)
+    rows = load_corpus(own, seed).test
+    if not rows.texts:
+        raise DataError(
+            f"{source}: the model has trained on all of it (data.test_fraction = 0), so it cannot be measured on it"
+        )
+    return rows
+
+
 def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold")
+    console.print(title, style="bold", highlight=False, markup=False, soft_wrap=True)
+    table = Table()
     table.add_column("label")
     for name in ("rows", "precision", "recall", "F1"):
         table.add_column(name, justify="right")
     for name, found in metrics["per_label"].items():
-        table.add_row(name, f"{found['rows']:,}", *(f"{found[key]:.4f}" for key in ("precision", "recall", "f1")))
+        table.add_row(
+            escape(name), f"{found['rows']:,}", *(f"{found[key]:.4f}" for key in ("precision", "recall", "f1"))
+        )
     console.print(table)
     console.print(
         f"accuracy [bold]{metrics['accuracy']:.2%}[/bold] of {metrics['rows']:,} rows, "
@@ -336,7 +359,7 @@ def _save(
     with write_atomically(folder / "history.jsonl") as file:
         file.writelines(json.dumps(record) + "\n" for record in result.history)
     with write_atomically(folder / "metrics.json") as file:
-        file.write(json.dumps(metrics | {"rows_per_second": result.rows_per_second}, indent=2) + "\n")
+        file.write(json.dumps(metrics, indent=2) + "\n")
     with write_atomically(folder / "config.toml") as file:
         file.write(to_toml(config))
     trainable = metrics["parameters"]["trainable"]

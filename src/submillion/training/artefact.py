@@ -52,7 +52,7 @@ class Artefact:
     @classmethod
     def load(cls, path: Path) -> "Artefact":
         """From a folder or a .pt file. Raises ArtefactError: missing, cut, altered, hostile or of another schema."""
-        path = _find_file(path)
+        path = find_artefact(path)
         try:
             fields = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds for files that are cut or that ask for code
@@ -79,7 +79,8 @@ class Artefact:
         return artefact
 
 
-def _find_file(path: Path) -> Path:
+def find_artefact(path: Path) -> Path:
+    """The .pt file at `path`, a folder or the file itself. Raises ArtefactError where there is none."""
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
         raise ArtefactError(

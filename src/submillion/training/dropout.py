@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from submillion.training.seeds import numpy_generator
+from submillion.seeds import numpy_generator
 
 
 class Dropout:

@@ -13,12 +13,12 @@ from submillion.config import TrainConfig
 from submillion.data.tokenizer import Tokens
 from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
+from submillion.seeds import numpy_generator
 from submillion.training.batches import evaluation_batches, pad_batch, training_batches
 from submillion.training.device import Compute
 from submillion.training.dropout import Dropout
 from submillion.training.progress import Advance, progress
 from submillion.training.schedule import learning_rate_factor
-from submillion.training.seeds import numpy_generator
 
 
 @dataclass(frozen=True)

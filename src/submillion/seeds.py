@@ -1,9 +1,12 @@
 """One seed, many generators: what one part draws never moves what another part draws."""
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def numpy_generator(seed: int, stream: str) -> np.random.Generator:
@@ -11,7 +14,9 @@ def numpy_generator(seed: int, stream: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(stream.encode())])
 
 
-def torch_generator(seed: int, stream: str) -> torch.Generator:
+def torch_generator(seed: int, stream: str) -> "torch.Generator":
     """The same for what torch draws itself, such as "init"."""
+    import torch
+
     state = int(numpy_generator(seed, stream).integers(2**63))
     return torch.Generator().manual_seed(state)
