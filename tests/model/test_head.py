@@ -1,5 +1,6 @@
 """Head and pooling: the logits of transformers' classification models, and what each pooling reads."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -68,9 +69,9 @@ def test_dropout_is_applied_before_every_linear_layer(kind: str, times: int) -> 
     head = Head(kind, 8, 3, 0.25)
     rates = []
 
-    def drop_all(x: Tensor, rate: float) -> Tensor:
+    def drop_all(shape: Sequence[int], rate: float, like: Tensor) -> Tensor:
         rates.append(rate)
-        return torch.zeros_like(x)
+        return like.new_zeros(shape)
 
     assert not head(torch.randn(2, 8), drop_all).any()  # the biases are zero
     assert rates == [0.25] * times
@@ -80,7 +81,10 @@ def test_dropout_is_applied_before_every_linear_layer(kind: str, times: int) -> 
 def test_to_compute_casts_what_is_frozen_and_nothing_that_trains(dtype: torch.dtype) -> None:
     model = ModelConfig(freeze_base=False, train_last_k_layers=1)
     network = tiny_classifier(model=model).to_compute(dtype)
-    assert {buffer.dtype for buffer in network.buffers()} == {dtype}
+    fp32 = {name for name, buffer in network.named_buffers() if buffer.dtype == torch.float32}
+    adapted = {f"encoder.layers.{index}.attention_input.weight" for index in range(len(network.encoder.layers) - 1)}
+    assert fp32 >= adapted and (dtype == torch.float32 or all("norm" in name for name in fp32 - adapted))
+    assert {buffer.dtype for buffer in network.buffers()} == {dtype, torch.float32}
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert network(*ragged_batch(network.encoder.shape, LENGTHS)).dtype == torch.float32
 

@@ -1,6 +1,7 @@
 """LoRA: the same logits, gradients and initialisation as peft's; merging is exact, explicit and can be undone."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -150,9 +151,9 @@ def test_dropout_acts_on_the_adapter_alone() -> None:
     x = torch.ones(3, 6)
     rates = []
 
-    def drop_all(tensor: Tensor, rate: float) -> Tensor:
+    def drop_all(shape: Sequence[int], rate: float, like: Tensor) -> Tensor:
         rates.append(rate)
-        return torch.zeros_like(tensor)
+        return like.new_zeros(shape)
 
     torch.testing.assert_close(linear(x, drop_all), x @ linear.weight.T + linear.bias)
     assert rates == [0.5] and not torch.allclose(linear(x), linear(x, drop_all))
@@ -207,9 +208,33 @@ def test_unmerging_restores_bit_for_bit_however_often(opened: bool, dtype: torch
 def test_merging_in_bf16_rounds_once() -> None:
     network = adapted().to_compute(torch.bfloat16)
     linear = network.encoder.layers[0].output
-    expected = linear.weight.float() + linear.scaling * linear.lora_B["output"] @ linear.lora_A["output"]
+    assert linear.weight.dtype == torch.float32  # rounded to bf16 first, it would be rounded twice
+    expected = linear.weight + linear.scaling * linear.lora_B["output"] @ linear.lora_A["output"]
     network.merge()
-    assert torch.equal(linear.weight, expected.to(torch.bfloat16))
+    assert linear.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(linear.weight.float(), expected, rtol=2**-8, atol=1e-6)
+
+
+def test_updates_smaller_than_a_weight_s_rounding_are_not_lost_on_average() -> None:
+    linear = LoraLinear(4096, {"query": 1})
+    linear.add_adapters(["query"], 1, alpha=1.0, dropout_rate=0.0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        linear.weight.uniform_(1.0, 2.0, generator=generator)  # here bf16 numbers lie 2^-7 apart
+        linear.lora_A["query"].fill_(1.0)
+        linear.lora_B["query"].fill_(2.0**-12)
+    plain = linear.weight.to(torch.bfloat16).float().mean().item()
+    linear.bias = linear.bias.to(torch.bfloat16)
+    linear.merge()
+    assert linear.weight.float().mean().item() - plain == pytest.approx(2.0**-12, rel=0.3)
+
+
+def test_training_computes_what_the_merged_layer_computes_bit_for_bit() -> None:
+    network = adapted().to_compute(torch.bfloat16)
+    batch = ragged_batch(network.encoder.shape, LENGTHS)
+    before = network(*batch)
+    network.merge()
+    assert torch.equal(network(*batch), before)
 
 
 def test_a_merged_model_is_not_cast_since_its_pretrained_weights_would_be_left_behind() -> None:
@@ -219,6 +244,7 @@ def test_a_merged_model_is_not_cast_since_its_pretrained_weights_would_be_left_b
         network.to_compute(torch.bfloat16)
     network.unmerge()
     network.to_compute(torch.bfloat16)
+    network.merge()
     assert {tensor.dtype for tensor in weights(network)} == {torch.bfloat16}
 
 

@@ -78,16 +78,16 @@ def test_pad_batch_puts_every_token_in_its_place() -> None:
     tokens = as_tokens([[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17], []])
     input_ids, mask = pad_batch(tokens, np.array([2, 0, 1]), pad_id=1, limit=128)
     assert input_ids.dtype == mask.dtype == torch.int64
-    assert input_ids.shape == mask.shape == (3, 16)
-    assert input_ids[0].tolist() == [*range(9, 18), *[1] * 7]
-    assert input_ids[1].tolist() == [5, 6, 7, *[1] * 13]
-    assert input_ids[2].tolist() == [8, *[1] * 15]
-    assert mask.sum(dim=1).tolist() == [9, 3, 1] and mask[0].tolist() == [1] * 9 + [0] * 7
+    assert input_ids.shape == mask.shape == (3, 10)
+    assert input_ids[0].tolist() == [*range(9, 18), 1]
+    assert input_ids[1].tolist() == [5, 6, 7, *[1] * 7]
+    assert input_ids[2].tolist() == [8, *[1] * 9]
+    assert mask.sum(dim=1).tolist() == [9, 3, 1] and mask[0].tolist() == [1] * 9 + [0]
 
 
 @pytest.mark.parametrize(
     ("longest", "limit", "length"),
-    [(1, 128, 8), (8, 128, 8), (9, 128, 16), (125, 126, 126), (126, 126, 126), (9, 5, 9)],
+    [(1, 128, 2), (8, 128, 8), (9, 128, 10), (125, 125, 125), (125, 126, 126), (126, 126, 126), (9, 5, 9)],
 )
 def test_padded_lengths_are_rounded_up_to_the_limit_and_cut_no_token(longest: int, limit: int, length: int) -> None:
     tokens = as_tokens([[2] * longest, [2]])

@@ -65,6 +65,7 @@ class Classifier:
             precision = "fp32"
         compute = choose_compute(precision)
         network.to_compute(compute.dtype, compute.device)
+        network.merge()
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
         return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from submillion.config import LoraConfig, ModelConfig
-from submillion.model.encoder import Encoder
+from submillion.model.encoder import Encoder, LayerNorm
 from submillion.model.head import Head
-from submillion.model.lora import Dropout
+from submillion.model.lora import Dropout, LoraLinear
 from submillion.model.shape import EncoderShape
 
 
@@ -49,15 +49,20 @@ class TextClassifier(nn.Module):
         return dict(self.named_parameters())
 
     def to_compute(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "TextClassifier":
-        """Casts what is frozen to the compute type, once, and moves all to the device. Parameters stay fp32.
+        """Casts what is frozen to the compute type, once, and moves all to the device.
+
+        Parameters, layer norms and the weights that have adapters stay in fp32.
 
         Raises ValueError while merged: the weights to restore would be left behind.
         """
         if self.merged:
             raise ValueError("unmerge the adapters before changing the compute type")
         for module in self.modules():
+            if isinstance(module, LayerNorm):
+                continue
             for name, buffer in module.named_buffers(recurse=False):
-                setattr(module, name, buffer.to(dtype))
+                if not (isinstance(module, LoraLinear) and name == "weight" and module.keeps_fp32):
+                    setattr(module, name, buffer.to(dtype))
         return self.to(device)
 
     @property

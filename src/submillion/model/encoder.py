@@ -20,6 +20,7 @@ from submillion.config import LoraConfig
 from submillion.errors import BaseModelError
 from submillion.model.base import WEIGHTS_FILES
 from submillion.model.budget import adapted_layers, target_names
+from submillion.model.functional import add_norm, attention
 from submillion.model.lora import Dropout, LoraLinear
 from submillion.model.shape import EncoderShape
 
@@ -41,11 +42,12 @@ _MPNET_KEYS = _BERT_KEYS | {
     "attention_output": "attention.attn.o",
     "attention_norm": "attention.LayerNorm",
 }
+PADDING_BIAS = -1e30  # a weight of exactly 0, and still finite when a score or another bias is added
 LAYER_KEYS = {"bert": _BERT_KEYS, "roberta": _BERT_KEYS, "mpnet": _MPNET_KEYS}
 
 
 class LayerNorm(nn.Module):
-    """Layer norm with frozen scale and shift."""
+    """Layer norm with frozen scale and shift, which stay in fp32: so do the statistics kept for the gradient."""
 
     weight: Tensor
     bias: Tensor
@@ -57,7 +59,11 @@ class LayerNorm(nn.Module):
         self.register_buffer("bias", torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+    def add(self, x: Tensor, residual: Tensor, keep: Tensor | None) -> Tensor:
+        """The norm of residual + keep * x, all [..., hidden]; keep is a dropout mask."""
+        return add_norm(x, residual, self.weight, self.bias, self.eps, keep)
 
 
 class EncoderLayer(nn.Module):
@@ -78,7 +84,6 @@ class EncoderLayer(nn.Module):
 
         bias, added to the attention scores, broadcasts to [batch, heads, length, length].
         """
-        drop: Dropout = dropout or (lambda tensor, rate: tensor)
         if first_only:
             query = self.attention_input(x[:, :1], dropout, ["query"])
             key, value = self.attention_input(x, dropout, ["key", "value"]).chunk(2, dim=-1)
@@ -88,26 +93,27 @@ class EncoderLayer(nn.Module):
         else:
             query, key, value = self.attention_input(x, dropout).chunk(3, dim=-1)
         context = self._attention(query, key, value, bias, dropout)
-        x = self.attention_norm(x + drop(self.attention_output(context, dropout), self.dropout_rate))
+        y = self.attention_output(context, dropout)
+        x = self.attention_norm.add(y, x, dropout(y.shape, self.dropout_rate, y) if dropout else None)
         hidden = F.gelu(self.intermediate(x, dropout))
-        return self.output_norm(x + drop(self.output(hidden, dropout), self.dropout_rate))
+        y = self.output(hidden, dropout)
+        return self.output_norm.add(y, x, dropout(y.shape, self.dropout_rate, y) if dropout else None)
 
     def _attention(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout | None
     ) -> Tensor:
         """query [batch, queries, hidden], key and value [batch, length, hidden] -> [batch, queries, hidden]."""
+        if not query.is_cuda:
+            # Written out: on a CPU the fused kernel's backward takes as long as the rest of the step for short rows.
+            shape = (len(query) * self.num_heads, query.shape[1], key.shape[1])
+            keep = dropout(shape, self.dropout_rate, query) if dropout else None
+            return attention(query, key, value, self.num_heads, bias, keep)
         query, key, value = (  # [batch, heads, length, head]
             x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value)
         )
-        if query.is_cuda:
-            rate = self.dropout_rate if dropout else 0.0
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
-        else:
-            # Written out: on a CPU the fused kernel's backward takes as long as the rest of the step for short rows.
-            scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-            scores = scores if bias is None else scores.add_(bias)
-            weights = scores.softmax(dim=-1)
-            context = (dropout(weights, self.dropout_rate) if dropout else weights) @ value
+        rate = self.dropout_rate if dropout else 0.0
+        bias = None if bias is None else bias.to(query.dtype)
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
         return context.transpose(1, 2).flatten(2)
 
     def linears(self) -> list[LoraLinear]:
@@ -143,8 +149,9 @@ class Encoder(nn.Module):
         token alone, [batch, 1, hidden], equal to the whole result's first row. dropout None is evaluation.
         """
         x = self._embed(input_ids)
-        x = dropout(x, self.dropout_rate) if dropout else x
-        bias = self._attention_bias(attention_mask, x.dtype)
+        keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
+        x = x if keep is None else x * keep
+        bias = self._attention_bias(attention_mask)
         for layer in self.layers[:-1]:
             x = layer(x, bias, dropout)
         return self.layers[-1](x, bias, dropout, first_only)
@@ -160,22 +167,23 @@ class Encoder(nn.Module):
             positions = is_token.cumsum(dim=1) * is_token + self.shape.pad_id
         else:
             positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        x = self.word_embeddings[input_ids] + self.position_embeddings[positions]
+        x = F.embedding(input_ids, self.word_embeddings) + self.position_embeddings[positions]
         if self.shape.num_token_types:
             x = x + self.token_type_embeddings[0]
         return self.embedding_norm(x)  # [batch, length, hidden]
 
-    def _attention_bias(self, attention_mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """Added to attention scores: the lowest number at padding, MPNet's relative bias. None where all zero."""
+    def _attention_bias(self, attention_mask: Tensor) -> Tensor | None:
+        """Added to attention scores, fp32: a very low number at padding, MPNet's relative bias. None where all zero."""
         bias = None
         if not attention_mask.all():
-            bias = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
-            bias = bias.masked_fill(attention_mask == 0, torch.finfo(dtype).min)[:, None, None]  # [batch, 1, 1, length]
+            bias = (attention_mask == 0)[:, None, None].float() * PADDING_BIAS  # [batch, 1, 1, length]
         if self.shape.relative_buckets:
             length = attention_mask.shape[1]
             buckets = relative_buckets(length, self.shape.relative_buckets).to(attention_mask.device)
-            relative = self.relative_attention_bias[buckets].permute(2, 0, 1)[None]  # [1, heads, length, length]
-            bias = relative if bias is None else (relative + bias).clamp_min(torch.finfo(dtype).min)
+            relative = (
+                self.relative_attention_bias[buckets].permute(2, 0, 1)[None].float()
+            )  # [1, heads, length, length]
+            bias = relative if bias is None else relative + bias
         return bias
 
     def add_adapters(self, lora: LoraConfig, generator: torch.Generator | None = None) -> None:

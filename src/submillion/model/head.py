@@ -33,7 +33,9 @@ class Head(nn.Module):
     def forward(self, pooled: Tensor, dropout: Dropout | None = None) -> Tensor:
         """pooled [batch, hidden] -> logits [batch, labels], both fp32."""
         if self.dense is not None:
-            pooled = dropout(pooled, self.dropout_rate) if dropout else pooled
-            pooled = torch.tanh(self.dense(pooled))
-        pooled = dropout(pooled, self.dropout_rate) if dropout else pooled
-        return self.out_proj(pooled)
+            pooled = torch.tanh(self.dense(self._drop(pooled, dropout)))
+        return self.out_proj(self._drop(pooled, dropout))
+
+    def _drop(self, x: Tensor, dropout: Dropout | None) -> Tensor:
+        keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
+        return x if keep is None else x * keep

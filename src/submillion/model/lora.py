@@ -7,14 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Dropout = Callable[[Tensor, float], Tensor]  # (x, rate) -> x with some elements zeroed, the rest scaled up
+from submillion.model.functional import merged_linear, merged_weight
+
+# (shape, rate, like) -> a mask of like's dtype and device: 0 or the inverse of the share that is kept; None for rate 0.
+Dropout = Callable[[Sequence[int], float, Tensor], Tensor | None]
 
 
 class LoraLinear(nn.Module):
     """One linear layer, or several that read the same input stored as one, each part with or without an adapter.
 
-    weight [out, in] and bias [out] are pretrained: buffers, stored once in the compute type. The adapters are the only
-    parameters: lora_A[part] [rank, in] and lora_B[part] [out of the part, rank], in fp32.
+    weight [out, in] and bias [out] are pretrained: buffers, stored once, in the compute type (a weight with adapters in
+    fp32). The adapters are the only parameters: lora_A[part] [rank, in] and lora_B[part] [out of the part, rank], fp32.
+    Where nothing acts between the input and the adapters, each forward pass adds their product to the weight first:
+    training then costs what the plain layer costs, and computes what the merged layer will.
     """
 
     weight: Tensor
@@ -58,18 +63,26 @@ class LoraLinear(nn.Module):
         """x [..., in] -> [..., out], or the outputs of neighbouring parts alone, in their stored order."""
         names = list(parts or self.rows)
         first, last = self.rows[names[0]][0], self.rows[names[-1]][1]
-        y = F.linear(x, self.weight[first:last].to(x.dtype), self.bias[first:last].to(x.dtype))
+        weight, bias = self.weight[first:last], self.bias[first:last].to(x.dtype)
         adapted = [name for name in names if name in self.lora_A]
         if not adapted or self.merged:
-            return y
-        x = dropout(x, self.dropout_rate) if dropout and self.dropout_rate else x
-        # The adapters of one input are one skinny product: [..., in] -> [..., adapters * rank] -> [..., out].
-        lora_A = torch.cat([self.lora_A[name] for name in adapted]).to(x.dtype)
-        lora_B = self._block_diagonal(names).to(x.dtype)
-        z = F.linear(x, lora_A).flatten(0, -2)
+            return F.linear(x, weight.to(x.dtype), bias)
+        # The adapters of one input are one: [rank of all, in] and [out, rank of all].
+        lora_A, lora_B = torch.cat([self.lora_A[name] for name in adapted]), self._block_diagonal(names)
+        if not self.weight.requires_grad and not (dropout and self.dropout_rate):
+            return merged_linear(x, weight, bias, lora_A, lora_B)
+        y = F.linear(x, weight.to(x.dtype), bias)
+        keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
+        z = F.linear(x if keep is None else x * keep, lora_A.to(x.dtype)).flatten(0, -2)
         # In place: autograd saved nothing of y, and a second copy of the layer's largest tensor costs a pass over it.
-        y.view(-1, last - first).addmm_(z, lora_B.t())
+        y.view(-1, last - first).addmm_(z, lora_B.to(x.dtype).t())
         return y
+
+    @property
+    def keeps_fp32(self) -> bool:
+        """Whether the weight stays in fp32 for the adapters' product to be added to it: rounded before, it would
+        round small updates away. Where the weight itself is trained, it is a parameter and in fp32 anyway."""
+        return bool(len(self.lora_A))
 
     def _block_diagonal(self, names: Sequence[str]) -> Tensor:
         """(alpha / rank) B of every part in its own rows and columns: [out, adapters * rank]."""
@@ -85,15 +98,12 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Adds the adapters to the pretrained weight, in fp32, rounded once to the stored type. Twice is once."""
+        """Adds the adapters to the pretrained weight, in fp32, rounded once to the compute type. Twice is once."""
         if self.merged or not len(self.lora_A):
             return
-        pretrained = self.weight.data
-        weight = pretrained.float().clone()
-        for name, lora_A in self.lora_A.items():
-            start, end = self.rows[name]
-            weight[start:end] += self.scaling * (self.lora_B[name] @ lora_A)
-        self._pretrained, self.weight.data = pretrained, weight.to(pretrained.dtype)
+        lora_A, lora_B = torch.cat(list(self.lora_A.values())), self._block_diagonal(list(self.rows))
+        self._pretrained = self.weight.data
+        self.weight.data = merged_weight(self.weight.data, lora_A, lora_B, self.bias.dtype)
 
     def unmerge(self) -> None:
         """Puts the pretrained weight back, bit for bit. Twice is once."""

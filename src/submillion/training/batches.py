@@ -8,8 +8,8 @@ from torch import Tensor
 
 from submillion.data.tokenizer import Tokens
 
-BUCKET_BATCHES = 50  # batches sorted by length together: enough to leave little padding, few enough to mix rows
-LENGTH_MULTIPLE = 8  # padded lengths: few distinct shapes keep the kernels' caches small, and align the products
+BUCKET_BATCHES = 100  # batches sorted by length together: enough to leave little padding, few enough to mix rows
+LENGTH_MULTIPLE = 2  # padded lengths: few distinct shapes keep the kernels' caches small, and align the products
 
 
 def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -121,14 +121,23 @@ def fit(
 def compute_logits(
     model: TextClassifier, tokens: Tokens, batch_size: int, compute: Compute, advance: Advance | None = None
 ) -> np.ndarray:
-    """Logits of every row in the rows' own order, fp32 [rows, labels]. No dropout."""
+    """Logits of every row in the rows' own order, fp32 [rows, labels]. No dropout.
+
+    The adapters are merged meanwhile, so that each is added to its weight once and not once a batch.
+    """
     num_labels = model.head.out_proj.out_features
     logits = np.empty((len(tokens), num_labels), dtype=np.float32)
-    for rows in evaluation_batches(tokens.lengths, batch_size):
-        input_ids, attention_mask = _on_device(model, tokens, rows, compute)
-        logits[rows] = model(input_ids, attention_mask).cpu().numpy()
-        if advance:
-            advance(len(rows))
+    was_merged = model.merged
+    model.merge()
+    try:
+        for rows in evaluation_batches(tokens.lengths, batch_size):
+            input_ids, attention_mask = _on_device(model, tokens, rows, compute)
+            logits[rows] = model(input_ids, attention_mask).cpu().numpy()
+            if advance:
+                advance(len(rows))
+    finally:
+        if not was_merged:
+            model.unmerge()
     return logits
 
 
