@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from submillion.model.lora import Dropout
 
@@ -23,9 +22,11 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout_rate = dropout_rate
-        # skip_init: torch's own initialisation would draw from its global generator, and is overwritten here.
-        self.dense = skip_init(nn.Linear, hidden_size, hidden_size) if kind == "stock" else None
-        self.out_proj = skip_init(nn.Linear, hidden_size, num_labels)
+        # torch's own initialisation draws from its global generator, and is overwritten here. (nn.utils.skip_init would
+        # avoid the draw, but imports sympy: a second, of the three that a short prediction takes.)
+        with torch.random.fork_rng(devices=()):
+            self.dense = nn.Linear(hidden_size, hidden_size) if kind == "stock" else None
+            self.out_proj = nn.Linear(hidden_size, num_labels)
         for linear in filter(None, (self.dense, self.out_proj)):
             nn.init.normal_(linear.weight, std=0.02, generator=generator)
             nn.init.zeros_(linear.bias)
