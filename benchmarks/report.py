@@ -1,0 +1,190 @@
+"""What every benchmark shares: ratios over pairs, the roof, the table, the results file, the figure."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "tokenizers", "onnxruntime", "openvino")
+LOSS_BAND = 0.15  # nats: ours may end this much above the peer's and still count as learning
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median of repeated measurements with the lowest and the highest."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was aimed at and what was measured."""
+
+    name: str
+    unit: str  # "x": ratio to a peer; "%": share of 100
+    target: float
+    measured: Spread
+    better: Literal["high", "low"] = "high"
+    note: str = ""
+
+    @property
+    def met(self) -> bool:
+        if self.better == "high":
+            return self.measured.median >= self.target
+        return self.measured.median <= self.target
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Raises ValueError where there is nothing to take the median of."""
+    if not values:
+        raise ValueError("no measurements")
+    return Spread(median(values), min(values), max(values))
+
+
+def paired_ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """ours / theirs within each pair: the machine's drift from minute to minute moves both sides of a pair alike."""
+    return spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def roof_share(parameters: int, tokens_per_second: float, peak_flops: float, flops_per_weight: int = 4) -> float:
+    """Share, 0 to 1, of the best measured matmul rate (FLOP/s) that the encoder's own products take.
+
+    flops_per_weight and token: 4 in training with frozen weights (2 forward, 2 for the gradient of the input; frozen
+    weights need none of their own), 2 in prediction. Attention, adapters and everything elementwise count as zero.
+    """
+    return flops_per_weight * parameters * tokens_per_second / peak_flops
+
+
+def learns(ours_final: float, theirs_final: float, band: float = LOSS_BAND) -> bool:
+    """Whether our mean loss over the last steps (nats) is within the band above the peer's; NaN never is."""
+    return ours_final <= theirs_final + band
+
+
+def table_cells(row: Row) -> tuple[str, str, str, str, str]:
+    """name, target, measured, spread, verdict."""
+    sign = "≥" if row.better == "high" else "≤"
+    digits = 1 if row.unit == "%" else 2
+    values = [f"{value:.{digits}f}{row.unit}" for value in (row.measured.median, row.measured.low, row.measured.high)]
+    verdict = "met" if row.met else "missed"
+    return (
+        row.name,
+        f"{sign} {row.target:g}{row.unit}",
+        values[0],
+        f"{values[1]} to {values[2]}",
+        f"{verdict}; {row.note}" if row.note else verdict,
+    )
+
+
+def table(rows: Sequence[Row]) -> "Table":
+    from rich.table import Table
+
+    made = Table(title="target and measured: median of the pairs, lowest to highest", title_justify="left")
+    for name in ("what", "target", "measured", "spread", ""):
+        made.add_column(name)
+    for row in rows:
+        made.add_row(*table_cells(row))
+    return made
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+
+    Console().print(table(rows))
+
+
+def print_rates(title: str, rates: dict[str, list[float]]) -> None:
+    """rates: rows/s of each repetition, by side."""
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left")
+    for name in ("side", "rows/s, median", "low", "high"):
+        made.add_column(name)
+    for name, values in rates.items():
+        found = spread(values)
+        made.add_row(name, *(f"{value:.1f}" for value in (found.median, found.low, found.high)))
+    Console().print(made)
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The processor's model, the cores this process may use, and the memory in GiB."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0.0
+    return {"processor": model, "cores": cores, "memory_gib": round(memory, 1)}
+
+
+def machine_slug(found: dict[str, Any]) -> str:
+    """A file name's part: letters, digits and dashes."""
+    text = f"{found.get('gpu') or found['processor']}-{found['cores']}cores".lower()
+    return "-".join("".join(c if c.isalnum() else " " for c in text).split())
+
+
+def results_path(found: dict[str, Any], folder: Path = RESULTS, day: date | None = None, suffix: str = "") -> Path:
+    return folder / f"{(day or date.today()).isoformat()}-{machine_slug(found)}{suffix}.json"
+
+
+def write_results(
+    rows: Sequence[Row], details: dict[str, Any], folder: Path = RESULTS, day: date | None = None, suffix: str = ""
+) -> Path:
+    """Writes <date>-<machine><suffix>.json: the table's rows and every single measurement behind them."""
+    found = details.get("machine") or machine()
+    path = results_path(found, folder, day, suffix)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [asdict(row) | {"met": row.met} for row in rows]
+    content = {"machine": found, "versions": versions(), "rows": lines, **details}
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def draw_speed(panels: dict[str, dict[str, list[float]]], path: Path) -> Path:
+    """Bars of rows/s with lowest and highest, a panel per comparison; the first side of each is ours."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(len(panels), 1, figsize=(8, 1.9 * len(panels) + 0.3), squeeze=False)
+    for axis, (title, rates) in zip(axes[:, 0], panels.items(), strict=True):
+        found = [spread(values) for values in rates.values()]
+        middle = [one.median for one in found]
+        errors = [[one.median - one.low for one in found], [one.high - one.median for one in found]]
+        colours = ["#1b7f5c", *["#9aa5b1"] * (len(found) - 1)]
+        axis.barh(range(len(found)), middle, xerr=errors, color=colours, ecolor="#444444")
+        axis.set_yticks(range(len(found)), list(rates), fontsize=8)
+        axis.invert_yaxis()
+        axis.set_title(title, loc="left", fontsize=9)
+        axis.set_xlabel("rows/s", fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path

@@ -1,0 +1,68 @@
+"""The benchmarks' arithmetic and files. Nothing here measures time."""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
+
+from benchmarks import report, rows, train_speed
+
+
+def test_ratios_are_taken_within_pairs() -> None:
+    assert report.paired_ratios([10, 30, 40], [5, 10, 40]) == report.Spread(2.0, 1.0, 3.0)
+    with pytest.raises(ValueError):
+        report.paired_ratios([1, 2], [1])
+    with pytest.raises(ValueError, match="no measurements"):
+        report.spread([])
+
+
+def test_the_roof_is_four_flops_a_weight_and_token() -> None:
+    assert report.roof_share(10_000_000, 10_000, 8e11) == pytest.approx(0.5)
+    assert report.roof_share(10_000_000, 10_000, 8e11, flops_per_weight=2) == pytest.approx(0.25)
+
+
+def test_a_loss_above_the_band_or_not_a_number_does_not_learn() -> None:
+    assert report.learns(1.0, 0.9) and not report.learns(1.1, 0.9) and not report.learns(float("nan"), 0.9)
+
+
+def test_table_cells_say_whether_a_target_is_met() -> None:
+    row = report.Row("speed", "x", 2.5, report.Spread(2.6, 2.0, 3.0), note="remark")
+    assert report.table_cells(row) == ("speed", "≥ 2.5x", "2.60x", "2.00x to 3.00x", "met; remark")
+    low = report.Row("memory", "x", 0.5, report.Spread(0.6, 0.5, 0.7), "low")
+    assert report.table_cells(low)[1::3] == ("≤ 0.5x", "missed")
+
+
+def test_results_hold_rows_and_measurements(tmp_path: Path) -> None:
+    row = report.Row("speed", "x", 2.0, report.Spread(3.0, 2.0, 4.0))
+    details = {"machine": {"processor": "Some CPU (R) 3", "cores": 2}, "train": {"a": [1]}}
+    path = report.write_results([row], details, tmp_path, date(2026, 1, 2))
+    assert path.name == "2026-01-02-some-cpu-r-3-2cores.json"
+    found = json.loads(path.read_text("utf-8"))
+    assert found["rows"][0]["met"] and found["train"] == {"a": [1]}
+
+
+def test_rows_survive_their_file(tmp_path: Path) -> None:
+    ids = [np.arange(n, dtype=np.int32) for n in (3, 1, 5)]
+    rows.save_rows(tmp_path / "rows.npz", ids, np.array([0, 1, 2]))
+    found, labels = rows.load_rows(str(tmp_path / "rows.npz"), 1, 3)
+    assert [row.tolist() for row in found] == [[0], [0, 1, 2, 3, 4]] and labels.tolist() == [1, 2]
+
+
+def test_missing_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(rows.NoData, match=r"no train\.parquet"):
+        rows.data_folder(str(tmp_path))
+
+
+def test_table_rows_compare_speed_memory_and_the_roof() -> None:
+    flops = {"bf16": 8e11, "fp32": 1e11}
+    ours = {"rows_per_second": 300.0, "peak_rss_mb": 500.0, "final_loss": 0.5, "real_tokens_per_second": 10_000.0}
+    ours |= {"matmul_flops": flops, "precision": "bf16", "encoder_parameters": 10_000_000}  # type: ignore[dict-item]
+    peer = {"rows_per_second": 100.0, "peak_rss_mb": 1000.0, "final_loss": 0.1}
+    found = train_speed.table_rows({"r2 query,value / expert": {"ours": [ours], "expert": [peer]}})
+    assert [round(row.measured.median, 3) for row in found] == [3.0, 0.5, 50.0]
+    assert found[0].note.startswith("does not learn")
