@@ -195,6 +195,8 @@ WRONG = [
     ("train.class_weights", True),
     ("train.eval_steps", -1),
     ("train.patience", -1),
+    ("train.prefix_cache_gb", -0.1),
+    ("train.prefix_cache_gb", "4"),
     ("budget", 0),
     ("seed", -1),
 ]
@@ -221,6 +223,7 @@ def test_a_wrong_value_is_refused_by_its_key(key: str, value: object) -> None:
         ("data.label_names", [], ()),
         ("train.warmup_fraction", 1, 1.0),
         ("train.max_grad_norm", 0, 0.0),
+        ("train.prefix_cache_gb", 0, 0.0),
     ],
 )
 def test_the_edge_of_a_range_is_inside_it(key: str, value: object, held: object) -> None:
@@ -286,6 +289,7 @@ def test_every_setting_has_a_flag(key: str) -> None:
         ("--data.source=a=b.csv", "data.source", "a=b.csv"),
         ("--model.base=--odd", "model.base", "--odd"),
         ("--train.learning-rate 1e-3", "train.learning_rate", 1e-3),
+        ("--train.prefix-cache-gb 0.5", "train.prefix_cache_gb", 0.5),
         ("--budget 500_000", "budget", 500_000),
         ("--seed 1 --seed 2", "seed", 2),
     ],

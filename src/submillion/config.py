@@ -105,6 +105,10 @@ class TrainConfig:
     """Stop after this many evaluations without a lower validation loss; 0 never stops early."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
+    prefix_cache_gb: float = 4.0
+    """Where the lowest layers have neither adapters nor open weights: the size up to which what they compute is kept in
+    a temporary file (in TMPDIR), so that they run once and not in every pass. The losses are the same to rounding.
+    0 keeps nothing, and so does any model.dropout above 0: frozen layers then differ from pass to pass."""
 
 
 @dataclass(frozen=True)
@@ -431,6 +435,7 @@ _AT_LEAST = {
     "train.max_grad_norm": 0,
     "train.eval_steps": 0,
     "train.patience": 0,
+    "train.prefix_cache_gb": 0,
     "budget": 1,
     "seed": 0,
     "batch_size": 0,  # of predict and evaluate

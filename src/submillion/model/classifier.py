@@ -34,9 +34,13 @@ class TextClassifier(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, dropout: Dropout | None = None) -> Tensor:
         """input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels]. dropout None: evaluation."""
-        first_only = self.pooling == "first"
-        hidden_states = self.encoder(input_ids, attention_mask, dropout, first_only)
-        return self.head(self._pool(hidden_states, attention_mask).float(), dropout)
+        return self.from_layer(0, self.encoder.embed(input_ids, dropout), attention_mask, dropout)
+
+    def from_layer(self, first_layer: int, x: Tensor, attention_mask: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """As `forward`, from what enters layer `first_layer`, x [batch, length, hidden], to the logits."""
+        layers = range(first_layer, self.encoder.shape.num_layers)
+        x = self.encoder.run(x, attention_mask, layers, dropout, first_only=self.pooling == "first")
+        return self.head(self._pool(x, attention_mask).float(), dropout)
 
     def _pool(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         if self.pooling == "first":

@@ -148,19 +148,32 @@ class Encoder(nn.Module):
         Returns hidden states [batch, length, hidden] in the compute type. first_only: the last layer computes its first
         token alone, [batch, 1, hidden], equal to the whole result's first row. dropout None is evaluation.
         """
-        x = self._embed(input_ids)
-        keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
-        x = x if keep is None else x * keep
+        return self.run(self.embed(input_ids, dropout), attention_mask, range(len(self.layers)), dropout, first_only)
+
+    def run(
+        self, x: Tensor, attention_mask: Tensor, layers: range, dropout: Dropout | None = None, first_only: bool = False
+    ) -> Tensor:
+        """These layers in turn: x [batch, length, hidden] enters the first of them, the last one's output is returned.
+
+        first_only is for layers that end with the encoder's last, or none where those before have run already.
+        """
         bias = self._attention_bias(attention_mask)
-        for layer in self.layers[:-1]:
-            x = layer(x, bias, dropout)
-        return self.layers[-1](x, bias, dropout, first_only)
+        for index in layers:
+            x = self.layers[index](x, bias, dropout, first_only and index == layers[-1])
+        return x[:, :1] if first_only else x
 
     def layer_list(self) -> list[EncoderLayer]:
         """`layers` with its element type, which nn.ModuleList does not carry."""
         return cast(list[EncoderLayer], list(self.layers))
 
-    def _embed(self, input_ids: Tensor) -> Tensor:
+    @property
+    def first_trained_layer(self) -> int:
+        """The lowest layer with parameters; the number of layers where none has any. What is below never changes."""
+        layers = self.layer_list()
+        return next((index for index, layer in enumerate(layers) if list(layer.parameters())), len(layers))
+
+    def embed(self, input_ids: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """What enters layer 0: input_ids int64 [batch, length] -> [batch, length, hidden]."""
         if self.shape.position_offset:
             # RoBERTa and MPNet count tokens, not places: padding does not move what follows it.
             is_token = input_ids.ne(self.shape.pad_id).long()
@@ -170,7 +183,9 @@ class Encoder(nn.Module):
         x = F.embedding(input_ids, self.word_embeddings) + self.position_embeddings[positions]
         if self.shape.num_token_types:
             x = x + self.token_type_embeddings[0]
-        return self.embedding_norm(x)  # [batch, length, hidden]
+        x = self.embedding_norm(x)
+        keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
+        return x if keep is None else x * keep
 
     def _attention_bias(self, attention_mask: Tensor) -> Tensor | None:
         """Added to attention scores, fp32: a very low number at padding, MPNet's relative bias. None where all zero."""

@@ -17,6 +17,7 @@ from submillion.seeds import numpy_generator
 from submillion.training.batches import evaluation_batches, pad_batch, training_batches
 from submillion.training.device import Compute
 from submillion.training.dropout import Dropout
+from submillion.training.prefix import Prefix, frozen_prefix
 from submillion.training.progress import Advance, progress
 from submillion.training.schedule import learning_rate_factor
 
@@ -37,7 +38,7 @@ class FitResult:
     history: list[dict]  # a record a logged step, in order
     best_step: int  # the step whose parameters the model now has
     steps: int  # optimiser steps done
-    rows_per_second: float  # training alone: evaluations and tokenization are not in it
+    rows_per_second: float  # of the steps alone, without evaluations, tokenization and the filling of the prefix cache
 
 
 def fit(
@@ -59,13 +60,18 @@ def fit(
     steps_an_epoch = -(-batches_an_epoch // config.accumulation_steps)
     total_steps = steps_an_epoch * config.epochs
     eval_steps = config.eval_steps or steps_an_epoch
+    evaluations = -(-total_steps // eval_steps)
     log_steps = max(1, total_steps // 200)
     history: list[dict] = []
     best = _Best(config.patience)
     window = _Window()
     step, rows_done, training_seconds = 0, 0, 0.0
 
-    with progress("training", len(train) * config.epochs) as advance:
+    passes = [(train.tokens, config.epochs), (validation.tokens, evaluations)]
+    with (  # without layers that are frozen at the bottom, or with dropout in them, both prefixes are None
+        frozen_prefix(model, passes, config, compute) as (train_prefix, validation_prefix),
+        progress("training", len(train) * config.epochs) as advance,
+    ):
         for _ in range(config.epochs):
             batches = training_batches(train.tokens.lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
@@ -77,7 +83,8 @@ def fit(
                 weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
                 optimizer.zero_grad(set_to_none=True)
                 for rows in rows_of_step:
-                    logits, losses = _losses(model, train, rows, weights, config.label_smoothing, dropout, compute)
+                    logits = _logits(model, train.tokens, rows, compute, train_prefix, dropout)
+                    losses = _losses(logits, train.labels[rows], weights, config.label_smoothing)
                     _check_finite(losses, rows, step)
                     (losses.sum() / weight_of_step).backward()
                     window.add(logits, losses, rows, train.labels)
@@ -103,7 +110,7 @@ def fit(
                     }
                     window = _Window(since=training_seconds)
                     if evaluate:
-                        record |= _validate(model, validation, config.eval_batch_size, compute)
+                        record |= _validate(model, validation, config.eval_batch_size, compute, validation_prefix)
                         best.update(step, record["validation_loss"], model)
                     history.append(record)
                 if best.stale:
@@ -119,11 +126,17 @@ def fit(
 
 @torch.inference_mode()
 def compute_logits(
-    model: TextClassifier, tokens: Tokens, batch_size: int, compute: Compute, advance: Advance | None = None
+    model: TextClassifier,
+    tokens: Tokens,
+    batch_size: int,
+    compute: Compute,
+    advance: Advance | None = None,
+    prefix: Prefix | None = None,
 ) -> np.ndarray:
     """Logits of every row in the rows' own order, fp32 [rows, labels]. No dropout.
 
-    The adapters are merged meanwhile, so that each is added to its weight once and not once a batch.
+    The adapters are merged meanwhile, so that each is added to its weight once and not once a batch. With the prefix of
+    these tokens, the frozen layers do not run: the same logits to rounding.
     """
     num_labels = model.head.out_proj.out_features
     logits = np.empty((len(tokens), num_labels), dtype=np.float32)
@@ -131,8 +144,7 @@ def compute_logits(
     model.merge()
     try:
         for rows in evaluation_batches(tokens.lengths, batch_size):
-            input_ids, attention_mask = _on_device(model, tokens, rows, compute)
-            logits[rows] = model(input_ids, attention_mask).cpu().numpy()
+            logits[rows] = _logits(model, tokens, rows, compute, prefix).cpu().numpy()
             if advance:
                 advance(len(rows))
     finally:
@@ -141,27 +153,28 @@ def compute_logits(
     return logits
 
 
-def _on_device(model: TextClassifier, tokens: Tokens, rows: np.ndarray, compute: Compute) -> tuple[Tensor, Tensor]:
+def _logits(
+    model: TextClassifier,
+    tokens: Tokens,
+    rows: np.ndarray,
+    compute: Compute,
+    prefix: Prefix | None,
+    dropout: Dropout | None = None,
+) -> Tensor:
+    """fp32 [batch, labels], from what the frozen layers have computed already where `prefix` holds it."""
     shape = model.encoder.shape
     input_ids, attention_mask = pad_batch(tokens, rows, shape.pad_id, shape.max_tokens)
-    return input_ids.to(compute.device), attention_mask.to(compute.device)
+    attention_mask = attention_mask.to(compute.device)
+    if prefix:
+        x = prefix.batch(rows, attention_mask.shape[1]).to(compute.device)
+        return model.from_layer(prefix.first_layer, x, attention_mask, dropout)
+    return model(input_ids.to(compute.device), attention_mask, dropout)
 
 
-def _losses(
-    model: TextClassifier,
-    train: TokenRows,
-    rows: np.ndarray,
-    weights: Tensor,
-    label_smoothing: float,
-    dropout: Dropout,
-    compute: Compute,
-) -> tuple[Tensor, Tensor]:
-    """logits [batch, labels] and each row's weighted cross-entropy [batch], both fp32."""
-    input_ids, attention_mask = _on_device(model, train.tokens, rows, compute)
-    labels = torch.from_numpy(train.labels[rows]).to(compute.device)
-    logits = model(input_ids, attention_mask, dropout)
-    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
-    return logits, losses * weights[labels]
+def _losses(logits: Tensor, labels: np.ndarray, weights: Tensor, label_smoothing: float) -> Tensor:
+    """Each row's weighted cross-entropy, fp32 [batch]."""
+    targets = torch.from_numpy(labels).to(logits.device)
+    return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing) * weights[targets]
 
 
 def _check_finite(values: Tensor, rows: np.ndarray, step: int) -> None:
@@ -182,9 +195,11 @@ def _not_finite(what: str, where: str) -> str:
     )
 
 
-def _validate(model: TextClassifier, validation: TokenRows, batch_size: int, compute: Compute) -> dict[str, float]:
+def _validate(
+    model: TextClassifier, validation: TokenRows, batch_size: int, compute: Compute, prefix: Prefix | None
+) -> dict[str, float]:
     with progress("validation", len(validation)) as advance:
-        logits = torch.from_numpy(compute_logits(model, validation.tokens, batch_size, compute, advance))
+        logits = torch.from_numpy(compute_logits(model, validation.tokens, batch_size, compute, advance, prefix))
     labels = torch.from_numpy(validation.labels)
     return {
         "validation_loss": F.cross_entropy(logits, labels).item(),

@@ -1,0 +1,237 @@
+"""The frozen-prefix cache: the same training as without it, from a file that is gone afterwards."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import CPU, FAMILIES, HELD_OUT, learnable_rows, some_of, tiny_classifier, tiny_shape
+from torch import Tensor
+
+from submillion.config import LoraConfig, ModelConfig, TrainConfig
+from submillion.errors import TrainingError
+from submillion.model.classifier import TextClassifier
+from submillion.model.encoder import EncoderLayer
+from submillion.training.batches import pad_batch
+from submillion.training.device import Compute
+from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
+from submillion.training.prefix import frozen_prefix
+
+DATA = learnable_rows(rows=164)  # 100 for training: the last batch is short
+TRAIN = some_of(DATA, range(HELD_OUT, len(DATA)))
+VALIDATION = some_of(DATA, range(HELD_OUT))
+NOTHING = some_of(DATA, [])
+CONFIG = TrainConfig(batch_size=16, learning_rate=2e-3, epochs=3, eval_steps=4, precision="fp32")
+MODEL = ModelConfig(dropout=0.0)
+LAST = LoraConfig(rank=4, alpha=8.0, dropout=0.1, targets=("all-linear",), layers=(2,))  # of three layers
+BF16 = Compute(torch.device("cpu"), torch.bfloat16, "for tests")
+OFF = 0.0
+
+
+def run(
+    gb: float = 4.0,
+    train: TokenRows = TRAIN,
+    validation: TokenRows = VALIDATION,
+    family: str = "bert",
+    model: ModelConfig = MODEL,
+    lora: LoraConfig = LAST,
+    compute: Compute = CPU,
+    **changes: Any,
+) -> tuple[TextClassifier, FitResult]:
+    network = tiny_classifier(shape=tiny_shape(family), model=model, lora=lora).to_compute(compute.dtype)
+    return network, fit(network, train, validation, replace(CONFIG, prefix_cache_gb=gb, **changes), 0, compute)
+
+
+def values(result: FitResult, key: str) -> list[float]:
+    return [record[key] for record in result.history if key in record]
+
+
+def assert_same(with_cache: tuple[TextClassifier, FitResult], without: tuple[TextClassifier, FitResult]) -> None:
+    (network, result), (other, expected) = with_cache, without
+    assert len(result.history) == len(expected.history)
+    for key in ("train_loss", "validation_loss"):
+        assert values(result, key) == pytest.approx(values(expected, key), abs=1e-6, rel=0)
+    for key in ("step", "epoch", "learning_rate", "train_accuracy", "validation_accuracy"):
+        assert values(result, key) == values(expected, key)
+    assert result.best_step == expected.best_step and result.steps == expected.steps
+    for name, tensor in other.trainable().items():
+        torch.testing.assert_close(network.trainable()[name], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def layer_runs(monkeypatch: pytest.MonkeyPatch) -> list[EncoderLayer]:
+    """Every layer that runs, in order."""
+    seen: list[EncoderLayer] = []
+    original = EncoderLayer.forward
+
+    def forward(self: EncoderLayer, *arguments: Any, **named: Any) -> Tensor:
+        seen.append(self)
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(EncoderLayer, "forward", forward)
+    return seen
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Any]]:
+    """The temporary files that are opened; none may be open, or have a name, when the test ends."""
+    opened: list[Any] = []
+    original = tempfile.TemporaryFile
+
+    def record(*arguments: Any, **named: Any) -> Any:
+        opened.append(original(*arguments, **named))
+        return opened[-1]
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.TemporaryFile", record)
+    yield opened
+    assert all(file.closed for file in opened) and list(tmp_path.glob("submillion-*")) == []
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_is_the_same_with_and_without(family: str, pooling: Any, files: list[Any]) -> None:
+    model = replace(MODEL, pooling=pooling)
+    cached = run(family=family, model=model)
+    assert len(files) == 1
+    plain = run(OFF, family=family, model=model)
+    assert len(files) == 1
+    assert_same(cached, plain)
+    assert values(plain[1], "train_loss")[-1] < values(plain[1], "train_loss")[0] - 0.01  # there was something to train
+
+
+@pytest.mark.parametrize(
+    ("model", "lora", "frozen"),
+    [
+        (MODEL, replace(LAST, layers=(1,)), 1),
+        (MODEL, LoraConfig(rank=0), 3),
+        (replace(MODEL, pooling="mean"), LoraConfig(rank=0), 3),
+        (replace(MODEL, freeze_base=False, train_last_k_layers=1), LoraConfig(rank=0), 2),
+        (replace(MODEL, freeze_base=False, train_last_k_layers=2), LAST, 1),
+    ],
+    ids=["a middle layer", "head alone", "head alone, mean", "an opened layer", "an opened layer below the adapters"],
+)
+def test_every_way_to_leave_the_lowest_layers_frozen(
+    model: ModelConfig, lora: LoraConfig, frozen: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # An opened layer's key biases get no gradient but rounding, which Adam blows up to full steps.
+    rate = 2e-3 if model.freeze_base else 1e-6
+    cached = run(model=model, lora=lora, learning_rate=rate)
+    assert f"frozen layers at the bottom: {frozen}" in capsys.readouterr().err
+    assert_same(cached, run(OFF, model=model, lora=lora, learning_rate=rate))
+
+
+def test_accumulation_class_weights_and_patience_are_the_same() -> None:
+    changes: dict[str, Any] = {"accumulation_steps": 3, "class_weights": "balanced", "patience": 1, "epochs": 4}
+    assert_same(run(**changes), run(OFF, **changes))
+
+
+def test_bf16_is_the_same_to_its_rounding(files: list[Any]) -> None:
+    cached, plain = run(compute=BF16)[1], run(OFF, compute=BF16)[1]
+    assert len(files) == 1
+    for key in ("train_loss", "validation_loss"):
+        assert values(cached, key) == pytest.approx(values(plain, key), abs=0.02)
+
+
+@pytest.mark.parametrize("compute", [CPU, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_states_of_a_row_are_those_that_enter_the_trained_layer(family: str, compute: Compute) -> None:
+    network = tiny_classifier(shape=tiny_shape(family), model=MODEL, lora=LAST).to_compute(compute.dtype)
+    encoder, rows = network.encoder, np.array([40, 3, 17])
+    with frozen_prefix(network, [(TRAIN.tokens, 2), (VALIDATION.tokens, 9)], CONFIG, compute) as caches:
+        for cache, data in zip(caches, (TRAIN, VALIDATION), strict=True):
+            input_ids, mask = pad_batch(data.tokens, rows, encoder.shape.pad_id, encoder.shape.max_tokens)
+            expected = encoder.run(encoder.embed(input_ids), mask, range(2))
+            assert cache is not None and cache.first_layer == 2
+            found = cache.batch(rows, mask.shape[1])
+            assert found.dtype == expected.dtype == compute.dtype and found.shape == expected.shape
+            tolerance = 1e-5 if compute is CPU else 0.05
+            torch.testing.assert_close(found[mask == 1], expected[mask == 1], atol=tolerance, rtol=0)
+            assert not found[mask == 0].any()
+
+
+def test_frozen_layers_run_once_a_row(layer_runs: list[EncoderLayer]) -> None:
+    network, result = run(eval_batch_size=len(DATA))
+    runs = [layer_runs.count(layer) for layer in network.encoder.layer_list()]
+    evaluations = len(values(result, "validation_loss"))
+    assert runs == [2, 2, result.steps + evaluations]  # one batch of each split
+
+
+def test_a_split_that_passes_once_is_computed_then(layer_runs: list[EncoderLayer]) -> None:
+    network, result = run(epochs=1, eval_batch_size=len(DATA))
+    runs = [layer_runs.count(layer) for layer in network.encoder.layer_list()]
+    evaluations = len(values(result, "validation_loss"))
+    assert evaluations == 2 and runs == [result.steps + 1] * 2 + [result.steps + evaluations]
+
+
+def test_no_split_passes_twice(files: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    run(epochs=1, eval_steps=0)
+    assert files == [] and "off, no row is computed twice" in capsys.readouterr().err
+
+
+def test_without_validation_rows() -> None:
+    assert_same(run(validation=NOTHING), run(OFF, validation=NOTHING))
+
+
+def test_the_size_is_printed_and_the_limit_holds(files: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    needed = (TRAIN.tokens.lengths.sum() + VALIDATION.tokens.lengths.sum()) * 24 * 4
+    run(needed / 1e9)
+    shown = f"{needed / 1e6:,.1f} MB"
+    assert f"prefix cache: {shown} of temporary file" in capsys.readouterr().err
+    run((needed - 1) / 1e9)
+    assert f"prefix cache: off, {shown} are needed, train.prefix_cache_gb = " in capsys.readouterr().err
+    assert len(files) == 1
+
+
+def test_a_disk_without_room_turns_it_off(
+    files: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 2000}))
+    run()
+    assert files == [] and "has 0.0 free" in capsys.readouterr().err
+
+
+def test_dropout_turns_it_off_and_changes_nothing(files: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    model = replace(MODEL, dropout=0.1)
+    network, result = run(model=model)
+    assert "prefix cache: off, model.dropout is 0.1" in capsys.readouterr().err
+    other, expected = run(OFF, model=model)
+    assert "prefix cache: off, train.prefix_cache_gb is 0" in capsys.readouterr().err
+    assert files == [] and values(result, "train_loss") == values(expected, "train_loss")
+    assert all(torch.equal(p, other.trainable()[name]) for name, p in network.trainable().items())
+
+
+@pytest.mark.parametrize("layers", ["all", (0, 2), (0,)])
+def test_adapters_in_the_lowest_layer_leave_nothing_to_keep(
+    layers: Any, files: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(lora=replace(LAST, layers=layers))
+    assert files == [] and "prefix cache" not in capsys.readouterr().err
+
+
+def test_the_file_is_gone_after_an_error(files: list[Any]) -> None:
+    with pytest.raises(TrainingError, match="not finite"):
+        run(learning_rate=1e38)
+    assert len(files) == 1
+
+
+def test_a_file_that_cannot_be_written_is_an_error_with_its_fix(files: list[Any], monkeypatch: Any) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("submillion.training.prefix.evaluation_batches", full)
+    with pytest.raises(TrainingError, match=r"(?s)No space left.*--train\.prefix-cache-gb 0"):
+        run()
+    assert len(files) == 1
+
+
+def test_other_rows_are_computed_from_their_tokens(layer_runs: list[EncoderLayer]) -> None:
+    network, _ = run()
+    layer_runs.clear()
+    found = compute_logits(network, DATA.tokens, len(DATA), CPU)
+    assert layer_runs == network.encoder.layer_list()
+    np.testing.assert_allclose(found, compute_logits(run(OFF)[0], DATA.tokens, 32, CPU), atol=1e-4)
