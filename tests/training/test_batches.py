@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import as_tokens
 
-from submillion.training.batches import LENGTH_MULTIPLE, evaluation_batches, pad_batch, training_batches
+from submillion.training.batches import (
+    LENGTH_MULTIPLE,
+    evaluation_batches,
+    pad_batch,
+    parts_of_batch,
+    training_batches,
+)
 
 lengths_of_rows = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(np.array)
 batch_sizes = st.integers(1, 40)
@@ -98,3 +104,18 @@ def test_there_are_few_distinct_padded_lengths() -> None:
     tokens = as_tokens([[2] * length for length in range(1, 129)])
     shapes = {pad_batch(tokens, np.array([row]), 0, 128)[0].shape[1] for row in range(128)}
     assert len(shapes) == 128 // LENGTH_MULTIPLE
+
+
+@given(lengths_of_rows, st.integers(1, 4000))
+@settings(deadline=None)
+def test_parts_hold_every_row_once_in_order_and_few_tokens(lengths: np.ndarray, tokens: int) -> None:
+    rows = np.random.default_rng(0).permutation(len(lengths))
+    parts = parts_of_batch(lengths, rows, tokens)
+    assert np.array_equal(np.concatenate(parts), rows)
+    assert all(len(part) and (len(part) == 1 or len(part) * lengths[rows].max() <= tokens) for part in parts)
+
+
+def test_a_batch_that_fits_stays_whole() -> None:
+    (part,) = parts_of_batch(np.full(32, 80), np.arange(32), 2560)
+    assert len(part) == 32
+    assert [len(part) for part in parts_of_batch(np.full(32, 81), np.arange(32), 2560)] == [16, 16]

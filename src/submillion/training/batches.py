@@ -9,7 +9,8 @@ from torch import Tensor
 from submillion.data.tokenizer import Tokens
 
 BUCKET_BATCHES = 100  # batches sorted by length together: enough to leave little padding, few enough to mix rows
-LENGTH_MULTIPLE = 2  # padded lengths: few distinct shapes keep the kernels' caches small, and align the products
+LENGTH_MULTIPLE = 2  # padded lengths: half the distinct shapes, each of which costs the kernels' caches memory
+CPU_TOKENS = 2560  # padded tokens in one pass forward and back: more need more memory and are no faster on a CPU
 
 
 def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -32,6 +33,17 @@ def evaluation_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndar
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def parts_of_batch(lengths: np.ndarray, rows: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """rows, cut into equal parts of at most `tokens` padded tokens where one pass of all would hold more.
+
+    The sum of the parts' gradients is the batch's. Batches of long rows, which are few, would decide the memory that a
+    run needs; a part at a time they need as much as any other.
+    """
+    longest = int(lengths[rows].max())
+    rows_at_once = max(1, tokens // max(1, longest))
+    return np.array_split(rows, -(-len(rows) // rows_at_once))
 
 
 def pad_batch(tokens: Tokens, rows: np.ndarray, pad_id: int, limit: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from submillion.data.tokenizer import Tokens
 from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
 from submillion.seeds import numpy_generator
-from submillion.training.batches import evaluation_batches, pad_batch, training_batches
+from submillion.training.batches import CPU_TOKENS, evaluation_batches, pad_batch, parts_of_batch, training_batches
 from submillion.training.device import Compute
 from submillion.training.dropout import Dropout
 from submillion.training.prefix import Prefix, frozen_prefix
@@ -67,11 +67,13 @@ def fit(
     window = _Window()
     step, rows_done, training_seconds = 0, 0, 0.0
 
+    start = time.perf_counter()
     passes = [(train.tokens, config.epochs), (validation.tokens, evaluations)]
     with (  # without layers that are frozen at the bottom, or with dropout in them, both prefixes are None
         frozen_prefix(model, passes, config, compute) as (train_prefix, validation_prefix),
         progress("training", len(train) * config.epochs) as advance,
     ):
+        training_seconds = time.perf_counter() - start  # the frozen layers' own pass is part of the training
         for _ in range(config.epochs):
             batches = training_batches(train.tokens.lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
@@ -82,7 +84,7 @@ def fit(
                 rows_of_step = batches[first : first + config.accumulation_steps]
                 weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
                 optimizer.zero_grad(set_to_none=True)
-                for rows in rows_of_step:
+                for rows in _parts(rows_of_step, train.tokens, compute):
                     logits = _logits(model, train.tokens, rows, compute, train_prefix, dropout)
                     losses = _losses(logits, train.labels[rows], weights, config.label_smoothing)
                     _check_finite(losses, rows, step)
@@ -169,6 +171,13 @@ def _logits(
         x = prefix.batch(rows, attention_mask.shape[1]).to(compute.device)
         return model.from_layer(prefix.first_layer, x, attention_mask, dropout)
     return model(input_ids.to(compute.device), attention_mask, dropout)
+
+
+def _parts(batches: Sequence[np.ndarray], tokens: Tokens, compute: Compute) -> list[np.ndarray]:
+    """What goes forward and back at once: on a CPU a batch of long rows in parts, on a GPU whole batches."""
+    if compute.device.type == "cuda":
+        return list(batches)
+    return [part for rows in batches for part in parts_of_batch(tokens.lengths, rows, CPU_TOKENS)]
 
 
 def _losses(logits: Tensor, labels: np.ndarray, weights: Tensor, label_smoothing: float) -> Tensor:
