@@ -1,0 +1,246 @@
+"""Prediction speed against transformers, ONNX Runtime and OpenVINO: `python -m benchmarks.predict_speed [--quick]`.
+
+Three questions, each with its sides in alternation: a file of texts to a file of labels, process start included; the
+steady rate on length-sorted batches of 32 in one process; ten texts, from the shell to the last byte. The model is a
+saved one of ours (`--model`); the peers run the same encoder with the adapters merged and the same head.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import report
+from benchmarks.report import ROOT
+from benchmarks.rows import NoData, child_environment, data_folder, read_texts
+
+BATCH = 32
+TARGETS = {"file": 8.0, "steady": 1.3, "ten": 2.5}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.predict_speed", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="2 repetitions of 640 rows: for a look, not for a claim")
+    parser.add_argument("--model", required=True, help="a folder with model.pt, mean pooling and a linear head")
+    parser.add_argument("--data", default="", help="folder with test.parquet (text, label); default $AGNEWS")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=7600)
+    given = parser.parse_args()
+    pairs, count = (2, 640) if given.quick else (given.pairs, given.rows)
+    model = Path(given.model).resolve()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        try:
+            texts, _ = read_texts(data_folder(given.data), count, "test.parquet")
+        except NoData as error:
+            print(error, file=sys.stderr)
+            return 2
+        export(model, work / "merged")
+        export_adapter(model, work / "adapter")
+        rows, details = [], {}
+        for measure in (steady, from_file, ten_texts):
+            row, detail = measure(model, work, texts, pairs)
+            rows.append(row)
+            details[measure.__name__] = detail
+        report.print_rows(rows)
+        print(report.write_results(rows, details, suffix="-predict-quick" if given.quick else "-predict"))
+    return 0
+
+
+def steady(model: Path, work: Path, texts: list[str], pairs: int) -> tuple[report.Row, dict[str, Any]]:
+    """rows/s of every engine in this process, tokenization left out on every side, and the labels that equal fp32's."""
+    engines = made_engines(model, work)
+    tokens = engines["encode"](texts)
+    ids = [tokens.row(row) for row in range(len(tokens))]
+    order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+    batches = [padded([ids[row] for row in order[at : at + BATCH]]) for at in range(0, len(order), BATCH)]
+    sides: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = engines["sides"]
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    labels: dict[str, np.ndarray] = {}
+    for pair in range(pairs + 1):  # the first, not counted, meets every shape once
+        for name, logits in sides.items():
+            start = time.perf_counter()
+            found = np.concatenate([logits(input_ids, mask).argmax(axis=1) for input_ids, mask in batches])
+            labels[name] = found
+            if pair:
+                rates[name].append(len(texts) / (time.perf_counter() - start))
+                print(f"steady, {name}: {rates[name][-1]:.1f} rows/s", file=sys.stderr, flush=True)
+    agreement = {name: float((found == labels["transformers fp32"]).mean()) for name, found in labels.items()}
+    report.print_rates("steady prediction", rates)
+    for name, share in agreement.items():
+        print(f"{name}: the labels of transformers fp32 on {share:.2%} of {len(texts):,} rows")
+    ours = next(iter(sides))
+    best = max((name for name in sides if name != ours), key=lambda name: report.spread(rates[name]).median)
+    ratio = report.paired_ratios(rates[ours], rates[best])
+    note = f"best: {best}; ours agrees with fp32 on {agreement[ours]:.2%}, it on {agreement[best]:.2%}"
+    row = report.Row("predict, steady, vs the best engine", "x", TARGETS["steady"], ratio, note=note)
+    return row, {"rates": rates, "agreement": agreement}
+
+
+def made_engines(model: Path, work: Path) -> dict[str, Any]:
+    """The sides, ours first: each (input_ids, attention_mask) int64 [batch, length] -> logits [batch, labels]."""
+    import onnxruntime
+    import openvino
+    import torch
+    from onnxruntime.quantization import quantize_dynamic
+
+    from submillion import Classifier
+
+    ours = Classifier.load(model)
+    exact = load_merged(work / "merged", torch.float32)
+    example = torch.ones(2, 8, dtype=torch.int64)
+    dynamic = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
+    onnx, small = str(work / "model.onnx"), str(work / "int8.onnx")
+    torch.onnx.export(
+        exact, (example, example), onnx, input_names=list(dynamic), dynamic_axes=dynamic, opset_version=17, dynamo=False
+    )
+    quantize_dynamic(onnx, small)
+    threads = torch.get_num_threads()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+
+    def of_torch(module: torch.nn.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        @torch.inference_mode()
+        def logits(input_ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            return module(torch.from_numpy(input_ids), torch.from_numpy(mask)).float().numpy()
+
+        return logits
+
+    def of_onnx(path: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda input_ids, mask: session.run(None, {"input_ids": input_ids, "attention_mask": mask})[0]
+
+    compiled = openvino.Core().compile_model(onnx, "CPU", {"INFERENCE_NUM_THREADS": threads})
+    return {
+        "encode": lambda texts: ours.tokenizer.encode(texts, ours.config.model.max_length),
+        "sides": {
+            "submillion": of_torch(ours.network),
+            "ONNX Runtime fp32": of_onnx(onnx),
+            "ONNX Runtime int8": of_onnx(small),
+            "OpenVINO": lambda input_ids, mask: compiled([input_ids, mask])[0],
+            "transformers bf16": of_torch(load_merged(work / "merged", torch.bfloat16)),
+            "transformers fp32": of_torch(exact),
+        },
+    }
+
+
+def padded(ids: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    length = max(map(len, ids))
+    mask = np.arange(length) < np.array([len(row) for row in ids])[:, None]
+    input_ids = np.zeros(mask.shape, dtype=np.int64)
+    input_ids[mask] = np.concatenate(ids)
+    return input_ids, mask.astype(np.int64)
+
+
+def from_file(model: Path, work: Path, texts: list[str], pairs: int) -> tuple[report.Row, dict[str, Any]]:
+    write_texts(work / "texts.csv", texts)
+    seconds = alternate(commands(model, work, "texts.csv", "pipeline"), work, pairs, "file to file")
+    ratio = report.paired_ratios(seconds["transformers"], seconds["submillion"])
+    name = f"predict {len(texts):,} rows, file to file, vs pipeline in fp32"
+    return report.Row(name, "x", TARGETS["file"], ratio), {"seconds": seconds}
+
+
+def ten_texts(model: Path, work: Path, texts: list[str], pairs: int) -> tuple[report.Row, dict[str, Any]]:
+    write_texts(work / "ten.csv", texts[:10])
+    seconds = alternate(commands(model, work, "ten.csv", "adapter"), work, pairs, "ten texts")
+    ratio = report.paired_ratios(seconds["transformers"], seconds["submillion"])
+    row = report.Row("predict 10 texts from the shell, vs transformers + peft", "x", TARGETS["ten"], ratio)
+    return row, {"seconds": seconds}
+
+
+def commands(model: Path, work: Path, texts: str, script: str) -> dict[str, list[str]]:
+    peer = [sys.executable, "-m", "benchmarks.predict_peer", script, str(work), str(work / texts), str(work / "p.csv")]
+    ours = [sys.executable, "-m", "submillion", "predict", str(work / texts), "--model", str(model)]
+    return {"submillion": [*ours, "--output", str(work / "o.csv")], "transformers": peer}
+
+
+def alternate(sides: dict[str, list[str]], work: Path, pairs: int, title: str) -> dict[str, list[float]]:
+    """Seconds of each command from start to end; a first run of each, not counted, brings its files into memory."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for pair in range(pairs + 1):
+        for name, command in sides.items():
+            start = time.perf_counter()
+            subprocess.run(command, cwd=ROOT, env=child_environment(), check=True, capture_output=True)
+            if pair:
+                seconds[name].append(time.perf_counter() - start)
+                print(f"{title}, {name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
+    return seconds
+
+
+def write_texts(path: Path, texts: list[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text"], *([text] for text in texts)])
+
+
+def export(model: Path, folder: Path) -> None:
+    """The encoder with the adapters merged, as transformers saves it, the tokenizer, and the head as tensors."""
+    import torch
+
+    from submillion import Classifier
+
+    ours = Classifier.load(model, precision="fp32")
+    theirs = _base(ours)
+    with torch.no_grad():
+        state = theirs.state_dict()
+        for name, tensor in ours.network.encoder.published_tensors().items():
+            state[name].copy_(tensor)
+    theirs.save_pretrained(folder)
+    head = ours.network.head.out_proj
+    torch.save({"weight": head.weight.detach(), "bias": head.bias.detach()}, folder / "head.pt")
+    (folder / "tokenizer.json").write_text(ours.tokenizer.to_str(), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}'
+    )
+
+
+def export_adapter(model: Path, folder: Path) -> None:
+    """The stock classifier with adapters as peft saves them, random numbers: only its time counts."""
+    from peft import LoraConfig, TaskType, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    base = folder.parent / "merged"
+    theirs = AutoModelForSequenceClassification.from_pretrained(base, num_labels=4)
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=2, lora_alpha=4, target_modules=["query", "value"])
+    get_peft_model(theirs, config).save_pretrained(str(folder))
+
+
+def _base(ours: Any) -> Any:
+    from transformers import AutoModel
+
+    from submillion.model.base import find_base
+
+    return AutoModel.from_pretrained(find_base(ours.config.model.base, "").folder)
+
+
+def load_merged(folder: Path, dtype: Any) -> Any:
+    """Encoder, mean pooling and head of `export`, in dtype; the head in fp32."""
+    import torch
+    from transformers import AutoModel
+
+    class Merged(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = AutoModel.from_pretrained(folder, dtype=dtype).eval()
+            state = torch.load(folder / "head.pt")
+            self.head = torch.nn.Linear(state["weight"].shape[1], len(state["bias"]))
+            self.head.load_state_dict(state)
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+            weights = attention_mask.unsqueeze(-1).float()
+            return self.head((hidden * weights).sum(dim=1) / weights.sum(dim=1))
+
+    return Merged().eval()
+
+
+if __name__ == "__main__":
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    sys.exit(main())
