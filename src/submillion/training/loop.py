@@ -16,6 +16,7 @@ from submillion.model.classifier import TextClassifier
 from submillion.seeds import numpy_generator
 from submillion.training.batches import evaluation_batches, pad_batch, training_batches
 from submillion.training.device import Compute
+from submillion.training.distributed import ALONE, World
 from submillion.training.dropout import Dropout
 from submillion.training.progress import Advance, progress
 from submillion.training.schedule import learning_rate_factor
@@ -41,18 +42,29 @@ class FitResult:
 
 
 def fit(
-    model: TextClassifier, train: TokenRows, validation: TokenRows, config: TrainConfig, seed: int, compute: Compute
+    model: TextClassifier,
+    train: TokenRows,
+    validation: TokenRows,
+    config: TrainConfig,
+    seed: int,
+    compute: Compute,
+    world: World = ALONE,
 ) -> FitResult:
     """Trains the model's parameters in place and leaves it with the best ones: those of the lowest validation loss.
 
     Without validation rows, the last step's are kept. The model is on compute.device, its frozen weights in
     compute.dtype. Raises TrainingError, naming the rows, where a loss is not finite.
+
+    The processes of `world` draw the same batches, each takes its share of their rows, and the summed gradients are one
+    process's to rounding, dropout masks aside: each draws its own. All call this with the same arguments and end with
+    the same parameters. Raises DistributedError where one of them is gone.
     """
     if model.merged:
         raise ValueError("unmerge the adapters before training: merged, they get no gradient")
     order_rng = numpy_generator(seed, "order")
-    dropout = Dropout(seed)
+    dropout = Dropout(seed, world.rank)
     parameters = list(model.trainable().values())
+    world.check_same(train.tokens.flat, train.labels, *(p.detach().cpu().numpy() for p in parameters))
     optimizer = _adamw(parameters, config)
     weights = _class_weights(train.labels, model.head.out_proj.out_features, config).to(compute.device)
     batches_an_epoch = -(-len(train) // config.batch_size)
@@ -65,7 +77,7 @@ def fit(
     window = _Window()
     step, rows_done, training_seconds = 0, 0, 0.0
 
-    with progress("training", len(train) * config.epochs) as advance:
+    with progress("training", len(train) * config.epochs, world.is_first) as advance:
         for _ in range(config.epochs):
             batches = training_batches(train.tokens.lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
@@ -76,11 +88,12 @@ def fit(
                 rows_of_step = batches[first : first + config.accumulation_steps]
                 weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
                 optimizer.zero_grad(set_to_none=True)
-                for rows in rows_of_step:
+                for rows in filter(len, map(world.share, rows_of_step)):
                     logits, losses = _losses(model, train, rows, weights, config.label_smoothing, dropout, compute)
                     _check_finite(losses, rows, step)
                     (losses.sum() / weight_of_step).backward()
                     window.add(logits, losses, rows, train.labels)
+                world.sum_gradients(parameters)
                 grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm or float("inf"))
                 _check_finite(grad_norm, np.concatenate(rows_of_step), step)
                 optimizer.step()
@@ -92,6 +105,7 @@ def fit(
                 last = step == total_steps
                 evaluate = len(validation) > 0 and (step % eval_steps == 0 or last)
                 if evaluate or last or step % log_steps == 0:
+                    window.sum_(world)
                     record = {
                         "step": step,
                         "epoch": round(step / steps_an_epoch, 4),
@@ -103,7 +117,7 @@ def fit(
                     }
                     window = _Window(since=training_seconds)
                     if evaluate:
-                        record |= _validate(model, validation, config.eval_batch_size, compute)
+                        record |= _validate(model, validation, config.eval_batch_size, compute, world)
                         best.update(step, record["validation_loss"], model)
                     history.append(record)
                 if best.stale:
@@ -119,26 +133,34 @@ def fit(
 
 @torch.inference_mode()
 def compute_logits(
-    model: TextClassifier, tokens: Tokens, batch_size: int, compute: Compute, advance: Advance | None = None
+    model: TextClassifier,
+    tokens: Tokens,
+    batch_size: int,
+    compute: Compute,
+    advance: Advance | None = None,
+    world: World = ALONE,
 ) -> np.ndarray:
     """Logits of every row in the rows' own order, fp32 [rows, labels]. No dropout.
 
-    The adapters are merged meanwhile, so that each is added to its weight once and not once a batch.
+    The adapters are merged meanwhile, so that each is added to its weight once and not once a batch. The processes of
+    `world` take turns at the batches and all get all logits. Batches stay whole, unlike in training: padded and
+    multiplied as one process does it, they give its logits bit for bit.
     """
     num_labels = model.head.out_proj.out_features
-    logits = np.empty((len(tokens), num_labels), dtype=np.float32)
+    logits = np.zeros((len(tokens), num_labels), dtype=np.float32)
     was_merged = model.merged
     model.merge()
     try:
-        for rows in evaluation_batches(tokens.lengths, batch_size):
-            input_ids, attention_mask = _on_device(model, tokens, rows, compute)
-            logits[rows] = model(input_ids, attention_mask).cpu().numpy()
+        for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size)):
+            if number % world.size == world.rank:
+                input_ids, attention_mask = _on_device(model, tokens, rows, compute)
+                logits[rows] = model(input_ids, attention_mask).cpu().numpy()
             if advance:
                 advance(len(rows))
     finally:
         if not was_merged:
             model.unmerge()
-    return logits
+    return world.gather_rows(logits)
 
 
 def _on_device(model: TextClassifier, tokens: Tokens, rows: np.ndarray, compute: Compute) -> tuple[Tensor, Tensor]:
@@ -182,9 +204,11 @@ def _not_finite(what: str, where: str) -> str:
     )
 
 
-def _validate(model: TextClassifier, validation: TokenRows, batch_size: int, compute: Compute) -> dict[str, float]:
-    with progress("validation", len(validation)) as advance:
-        logits = torch.from_numpy(compute_logits(model, validation.tokens, batch_size, compute, advance))
+def _validate(
+    model: TextClassifier, validation: TokenRows, batch_size: int, compute: Compute, world: World
+) -> dict[str, float]:
+    with progress("validation", len(validation), world.is_first) as advance:
+        logits = torch.from_numpy(compute_logits(model, validation.tokens, batch_size, compute, advance, world))
     labels = torch.from_numpy(validation.labels)
     return {
         "validation_loss": F.cross_entropy(logits, labels).item(),
@@ -210,7 +234,7 @@ def _class_weights(labels: np.ndarray, num_labels: int, config: TrainConfig) -> 
 
 
 class _Window:
-    """Loss and accuracy over the training rows since the last logged step, dropout on."""
+    """Loss and accuracy over this process's training rows since the last logged step, dropout on."""
 
     def __init__(self, since: float = 0.0) -> None:
         self.since = since  # training seconds at its start
@@ -221,6 +245,11 @@ class _Window:
         self.rows += len(rows)
         self._loss += losses.detach().sum().item()
         self._right += (logits.detach().argmax(dim=1).cpu() == torch.from_numpy(labels[rows])).sum().item()
+
+    def sum_(self, world: World) -> None:
+        """Makes it the window of all processes' rows."""
+        sums = world.sum_(torch.tensor([self.rows, self._loss, self._right], dtype=torch.float64)).tolist()
+        self.rows, self._loss, self._right = int(sums[0]), sums[1], sums[2]
 
     @property
     def loss(self) -> float:
