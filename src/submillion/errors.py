@@ -30,6 +30,10 @@ class TrainingError(SubmillionError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class DistributedError(SubmillionError):
+    """The processes of a run that torchrun started cannot go on together, for example because one has ended."""
+
+
 def did_you_mean(name: str, known: list[str]) -> str:
     """'; did you mean X?' with the nearest known name, or '' where none is near."""
     from difflib import get_close_matches

@@ -15,6 +15,7 @@ from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import read_shape
 from submillion.training.artefact import Artefact, shape_to_json
 from submillion.training.device import Compute, choose_compute
+from submillion.training.distributed import ALONE, World
 from submillion.training.loop import compute_logits
 from submillion.training.progress import Advance
 
@@ -69,14 +70,19 @@ class Classifier:
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
         return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])
 
-    def logits(self, texts: Sequence[str], batch_size: int = 0, advance: Advance | None = None) -> np.ndarray:
-        """float32 [rows, labels], before the softmax and uncalibrated. batch_size 0: that of training's evaluations."""
+    def logits(
+        self, texts: Sequence[str], batch_size: int = 0, advance: Advance | None = None, world: World = ALONE
+    ) -> np.ndarray:
+        """float32 [rows, labels], before the softmax and uncalibrated. batch_size 0: that of training's evaluations.
+
+        world: the processes that share the work; each calls this with the same texts and gets all logits.
+        """
         if isinstance(texts, str):
             raise TypeError("expected a sequence of texts, found one str: wrap it in a list")
         _check_texts(texts)
         tokens = self.tokenizer.encode(texts, self.config.model.max_length)
         return compute_logits(
-            self.network, tokens, batch_size or self.config.train.eval_batch_size, self.compute, advance
+            self.network, tokens, batch_size or self.config.train.eval_batch_size, self.compute, advance, world
         )
 
     def predict_proba(self, texts: Sequence[str], batch_size: int = 0) -> np.ndarray:
@@ -88,11 +94,15 @@ class Classifier:
         return [self.label_names[index] for index in self.logits(texts, batch_size).argmax(axis=1)]
 
     def stream_logits(
-        self, chunks: Iterable[Sequence[str]], batch_size: int = 0, advance: Advance | None = None
+        self,
+        chunks: Iterable[Sequence[str]],
+        batch_size: int = 0,
+        advance: Advance | None = None,
+        world: World = ALONE,
     ) -> Iterator[np.ndarray]:
         """Logits of each chunk of texts in turn, so that memory does not grow with their number."""
         for chunk in chunks:
-            yield self.logits(chunk, batch_size, advance)
+            yield self.logits(chunk, batch_size, advance, world)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """softmax(logits / temperature), float32 [rows, labels]."""

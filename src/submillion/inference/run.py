@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from submillion.model.shape import EncoderShape, read_shape
 from submillion.seeds import numpy_generator, torch_generator
 from submillion.training.artefact import Artefact, find_artefact, shape_to_json
 from submillion.training.device import Compute, choose_compute
+from submillion.training.distributed import World, join
 from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import progress
@@ -50,8 +53,8 @@ def train(
     """Trains as `submillion train` does.
 
     recipe: a recipe's name or path. data: a path, a hub id, a pandas DataFrame, a dict of columns or of splits, or a
-    list of rows, in place of data.source. overrides: {"lora.rank": 8, ...}. Raises SubmillionError for anything wrong
-    with these.
+    list of rows, in place of data.source. overrides: {"lora.rank": 8, ...}. Under torchrun every process calls this.
+    Raises SubmillionError for anything wrong with these.
     """
     overrides = dict(overrides or {})
     if isinstance(data, str | Path):
@@ -62,16 +65,22 @@ def train(
 
 
 def train_resolved(resolved: Resolved, data: object = None, summary: bool = True) -> TrainResult:
-    """Trains, measures, saves, and prints what a person wants to know of it."""
+    """Trains, measures, saves, and prints what a person wants to know of it; shared out under torchrun."""
+    with join() as world:
+        return _train(resolved, data, summary, world)
+
+
+def _train(resolved: Resolved, data: object, summary: bool, world: World) -> TrainResult:
     from rich.console import Console
 
-    console = Console()
+    console = Console(quiet=not world.is_first)
     config = resolved.config
     print_config(resolved, console)
     # What cannot fit is refused before anything is loaded; two labels are the least there can be.
     planned(config, len(config.data.label_names) or 2)
-    for folder in (config.output.dir, config.output.assets):
-        check_writable(Path(folder))
+    if world.is_first:
+        for folder in (config.output.dir, config.output.assets):
+            check_writable(Path(folder))
     base = find_base(config.model.base, config.model.revision)
     shape = _fitting_shape(config, base)
     compute = choose_compute(config.train.precision)
@@ -79,7 +88,7 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
     config, plan = planned(config, len(corpus.label_names))
     config = replace(config, train=replace(config.train, precision=compute.precision))
     console.print(parts_table(config, plan, len(corpus.label_names)))
-    _print_run(console, config, corpus, compute)
+    _print_run(console, config, corpus, compute, world)
 
     tokenizer = Tokenizer.from_folder(base.folder)
     train_rows, validation_rows, test_rows = (
@@ -94,23 +103,25 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
     network.encoder.load(read_checkpoint(base.folder))
     network.to_compute(compute.dtype, compute.device)
     start = time.perf_counter()
-    result = fit(network, train_rows, validation_rows, config.train, config.seed, compute)
+    result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world)
     seconds = time.perf_counter() - start
 
     metrics: dict[str, Any] = {}
     for name, rows in (("validation", validation_rows), ("test", test_rows)):
         if len(rows):
-            with progress(name, len(rows)) as advance:
-                logits = compute_logits(network, rows.tokens, config.train.eval_batch_size, compute, advance)
+            with progress(name, len(rows), world.is_first) as advance:
+                logits = compute_logits(network, rows.tokens, config.train.eval_batch_size, compute, advance, world)
             metrics[name] = classification_metrics(logits, rows.labels, corpus.label_names)
     metrics["best_step"], metrics["steps"] = result.best_step, result.steps
     metrics["parameters"] = _parameter_counts(network, plan)
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
     metrics["training_seconds"] = round(seconds, 2)  # the validations in it included
-    _save(config, base, shape, tokenizer, corpus, network, metrics, result)
+    if world.is_first:
+        _save(config, base, shape, tokenizer, corpus, network, metrics, result)
+    world.wait()
     classifier = Classifier(network, tokenizer, corpus.label_names, config, compute)
     trained = TrainResult(classifier, metrics, result.history, Path(config.output.dir), Path(config.output.assets))
-    if summary:
+    if summary and world.is_first:
         print_summary(trained, console)
     return trained
 
@@ -151,13 +162,17 @@ def quickstart(resolved: Resolved) -> None:
     corpus = load_corpus(resolved.config.data, resolved.config.seed)
     if not corpus.test.texts:
         raise ConfigError("the quickstart predicts held-out rows\nfix: leave out --data.test-fraction 0")
-    trained = train_resolved(resolved, summary=False)
-    unlabelled = trained.folder / "test_unlabelled.csv"
-    with write_atomically(unlabelled) as file:
-        csv.writer(file).writerows([["text"], *([text] for text in corpus.test.texts)])
-    output = Path("predictions.csv")
-    predict_file(unlabelled, trained.folder, output)
-    print_summary(trained, Console(), output)
+    with join() as world:
+        trained = train_resolved(resolved, summary=False)
+        unlabelled = trained.folder / "test_unlabelled.csv"
+        if world.is_first:
+            with write_atomically(unlabelled) as file:
+                csv.writer(file).writerows([["text"], *([text] for text in corpus.test.texts)])
+        world.wait()
+        output = Path("predictions.csv")
+        predict_file(unlabelled, trained.folder, output)
+        if world.is_first:
+            print_summary(trained, Console(), output)
 
 
 def predict_file(
@@ -174,35 +189,43 @@ def predict_file(
 
     Writes a CSV with the header ID,Label: IDs 0..n-1 in file order, labels as integers. scores adds the label's name
     and a calibrated probability per label. input None takes the one data file in the model's folder. The whole file is
-    checked first, and the output appears whole or not at all. Raises SubmillionError.
+    checked first, and the output appears whole or not at all. Under torchrun the processes share the rows of each chunk
+    and the first writes the file. Raises SubmillionError.
     """
     from rich.console import Console
 
-    console = Console()
-    input = input or find_input(find_artefact(model).parent)
-    total = check_texts(input, text_column)
-    classifier = Classifier.load(model, base=base, precision=precision)
-    header = ["ID", "Label"] + (["Name", *(f"p_{name}" for name in classifier.label_names)] if scores else [])
-    counts = np.zeros(len(classifier.label_names), dtype=np.int64)
-    start = time.perf_counter()
-    with write_atomically(output) as file, progress("predicting", total) as advance:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        next_id = 0
-        for logits in classifier.stream_logits(iter_texts(input, text_column), batch_size, advance):
-            labels = logits.argmax(axis=1)
-            counts += np.bincount(labels, minlength=len(counts))
-            writer.writerows(_prediction_rows(classifier, logits, labels, next_id, scores))
-            next_id += len(labels)
-    seconds = time.perf_counter() - start
-    shares = ", ".join(f"{name} {n:,}" for name, n in zip(classifier.label_names, counts, strict=True))
-    console.print(
-        f"{next_id:,} rows of {input} -> {output}  ({next_id / seconds:.0f} rows/s)\n  {shares}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
-    return next_id
+    with join() as world:
+        console = Console(quiet=not world.is_first)
+        input = input or find_input(find_artefact(model).parent)
+        total = check_texts(input, text_column)
+        classifier = Classifier.load(model, base=base, precision=precision)
+        header = ["ID", "Label"] + (["Name", *(f"p_{name}" for name in classifier.label_names)] if scores else [])
+        counts = np.zeros(len(classifier.label_names), dtype=np.int64)
+        start = time.perf_counter()
+        with _first_writes(output, world) as file, progress("predicting", total, world.is_first) as advance:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            next_id = 0
+            for logits in classifier.stream_logits(iter_texts(input, text_column), batch_size, advance, world):
+                labels = logits.argmax(axis=1)
+                counts += np.bincount(labels, minlength=len(counts))
+                writer.writerows(_prediction_rows(classifier, logits, labels, next_id, scores))
+                next_id += len(labels)
+        world.wait()
+        seconds = time.perf_counter() - start
+        shares = ", ".join(f"{name} {n:,}" for name, n in zip(classifier.label_names, counts, strict=True))
+        console.print(
+            f"{next_id:,} rows of {input} -> {output}  ({next_id / seconds:.0f} rows/s)\n  {shares}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        return next_id
+
+
+def _first_writes(path: Path, world: World) -> AbstractContextManager[IO]:
+    """The file at `path`, whole or not at all, for the first process; for the others, one that keeps nothing."""
+    return write_atomically(path) if world.is_first else open(os.devnull, "w", encoding="utf-8")
 
 
 def _prediction_rows(
@@ -230,18 +253,19 @@ def evaluate_source(
     """
     from rich.console import Console
 
-    classifier = Classifier.load(model, base=base, precision=precision)
-    rows = _rows_to_measure(classifier, source, text_column, label_column)
-    start = time.perf_counter()
-    with progress("evaluating", len(rows.texts)) as advance:
-        logits = classifier.logits(rows.texts, batch_size, advance)
-    metrics = classification_metrics(logits, rows.labels, classifier.label_names)
-    metrics["rows_per_second"] = len(rows.texts) / (time.perf_counter() - start)
-    if output:
-        with write_atomically(output) as file:
-            file.write(json.dumps(metrics, indent=2) + "\n")
-    _print_evaluation(Console(), metrics, f"{model} on {source}")
-    return metrics
+    with join() as world:
+        classifier = Classifier.load(model, base=base, precision=precision)
+        rows = _rows_to_measure(classifier, source, text_column, label_column)
+        start = time.perf_counter()
+        with progress("evaluating", len(rows.texts), world.is_first) as advance:
+            logits = classifier.logits(rows.texts, batch_size, advance, world)
+        metrics = classification_metrics(logits, rows.labels, classifier.label_names)
+        metrics["rows_per_second"] = len(rows.texts) / (time.perf_counter() - start)
+        if output and world.is_first:
+            with write_atomically(output) as file:
+                file.write(json.dumps(metrics, indent=2) + "\n")
+        _print_evaluation(Console(quiet=not world.is_first), metrics, f"{model} on {source}")
+        return metrics
 
 
 def _rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
@@ -301,9 +325,10 @@ def _fitting_shape(config: Config, base: Base) -> EncoderShape:
     return shape
 
 
-def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Compute) -> None:
+def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Compute, world: World) -> None:
     sizes = ", ".join(f"{len(rows.texts):,} {name}" for name, rows in _splits(corpus).items())
     lines = [f"data       {corpus.source}: {sizes}", f"precision  {compute.precision}: {compute.reason}"]
+    lines += [f"processes  {world.size}, each with its share of every batch"] if world.size > 1 else []
     lines += [f"terms      {corpus.notice}"] if corpus.notice else []
     lines += [f"no effect  {line}" for line in without_effect(config)]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

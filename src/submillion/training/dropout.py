@@ -18,8 +18,9 @@ class Dropout:
     the expectation is kept exactly and masks are the same in bf16 and fp32.
     """
 
-    def __init__(self, seed: int) -> None:
-        rng = numpy_generator(seed, "dropout")
+    def __init__(self, seed: int, rank: int = 0) -> None:
+        """rank: of this process among those of the run; each draws masks of its own."""
+        rng = numpy_generator(seed, f"dropout {rank}" if rank else "dropout")
         self._bits = np.random.SFC64(rng.integers(2**63))
         self._cuda_seed = int(rng.integers(2**63))
         self._cuda_seeded = False

@@ -1,7 +1,7 @@
 """The training loop, one linear function, and the pass that computes logits."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from submillion.model.classifier import TextClassifier
 from submillion.seeds import numpy_generator
 from submillion.training.batches import CPU_TOKENS, evaluation_batches, pad_batch, parts_of_batch, training_batches
 from submillion.training.device import Compute
+from submillion.training.distributed import ALONE, World
 from submillion.training.dropout import Dropout
 from submillion.training.prefix import Prefix, frozen_prefix
 from submillion.training.progress import Advance, progress
@@ -42,18 +43,29 @@ class FitResult:
 
 
 def fit(
-    model: TextClassifier, train: TokenRows, validation: TokenRows, config: TrainConfig, seed: int, compute: Compute
+    model: TextClassifier,
+    train: TokenRows,
+    validation: TokenRows,
+    config: TrainConfig,
+    seed: int,
+    compute: Compute,
+    world: World = ALONE,
 ) -> FitResult:
     """Trains the model's parameters in place and leaves it with the best ones: those of the lowest validation loss.
 
     Without validation rows, the last step's are kept. The model is on compute.device, its frozen weights in
     compute.dtype. Raises TrainingError, naming the rows, where a loss is not finite.
+
+    The processes of `world` draw the same batches, each takes its share of their rows, and the summed gradients are one
+    process's to rounding, dropout masks aside: each draws its own. All call this with the same arguments and end with
+    the same parameters. Raises DistributedError where one of them is gone.
     """
     if model.merged:
         raise ValueError("unmerge the adapters before training: merged, they get no gradient")
     order_rng = numpy_generator(seed, "order")
-    dropout = Dropout(seed)
+    dropout = Dropout(seed, world.rank)
     parameters = list(model.trainable().values())
+    world.check_same(train.tokens.flat, train.labels, *(p.detach().cpu().numpy() for p in parameters))
     optimizer = _adamw(parameters, config)
     weights = _class_weights(train.labels, model.head.out_proj.out_features, config).to(compute.device)
     batches_an_epoch = -(-len(train) // config.batch_size)
@@ -70,8 +82,8 @@ def fit(
     start = time.perf_counter()
     passes = [(train.tokens, config.epochs), (validation.tokens, evaluations)]
     with (  # without layers that are frozen at the bottom, or with dropout in them, both prefixes are None
-        frozen_prefix(model, passes, config, compute) as (train_prefix, validation_prefix),
-        progress("training", len(train) * config.epochs) as advance,
+        frozen_prefix(model, passes, config, compute, world.is_first) as (train_prefix, validation_prefix),
+        progress("training", len(train) * config.epochs, world.is_first) as advance,
     ):
         training_seconds = time.perf_counter() - start  # the frozen layers' own pass is part of the training
         for _ in range(config.epochs):
@@ -84,12 +96,13 @@ def fit(
                 rows_of_step = batches[first : first + config.accumulation_steps]
                 weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
                 optimizer.zero_grad(set_to_none=True)
-                for rows in _parts(rows_of_step, train.tokens, compute):
+                for rows in _parts(map(world.share, rows_of_step), train.tokens, compute):
                     logits = _logits(model, train.tokens, rows, compute, train_prefix, dropout)
                     losses = _losses(logits, train.labels[rows], weights, config.label_smoothing)
                     _check_finite(losses, rows, step)
                     (losses.sum() / weight_of_step).backward()
                     window.add(logits, losses, rows, train.labels)
+                world.sum_gradients(parameters)
                 grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm or float("inf"))
                 _check_finite(grad_norm, np.concatenate(rows_of_step), step)
                 optimizer.step()
@@ -101,6 +114,7 @@ def fit(
                 last = step == total_steps
                 evaluate = len(validation) > 0 and (step % eval_steps == 0 or last)
                 if evaluate or last or step % log_steps == 0:
+                    window.sum_(world)
                     record = {
                         "step": step,
                         "epoch": round(step / steps_an_epoch, 4),
@@ -112,7 +126,9 @@ def fit(
                     }
                     window = _Window(since=training_seconds)
                     if evaluate:
-                        record |= _validate(model, validation, config.eval_batch_size, compute, validation_prefix)
+                        record |= _validate(
+                            model, validation, config.eval_batch_size, compute, world, validation_prefix
+                        )
                         best.update(step, record["validation_loss"], model)
                     history.append(record)
                 if best.stale:
@@ -133,26 +149,30 @@ def compute_logits(
     batch_size: int,
     compute: Compute,
     advance: Advance | None = None,
+    world: World = ALONE,
     prefix: Prefix | None = None,
 ) -> np.ndarray:
     """Logits of every row in the rows' own order, fp32 [rows, labels]. No dropout.
 
-    The adapters are merged meanwhile, so that each is added to its weight once and not once a batch. With the prefix of
-    these tokens, the frozen layers do not run: the same logits to rounding.
+    The adapters are merged meanwhile, so that each is added to its weight once and not once a batch. The processes of
+    `world` take turns at the batches and all get all logits. Batches stay whole, unlike in training: padded and
+    multiplied as one process does it, they give its logits bit for bit. With the prefix of these tokens, the frozen
+    layers do not run: the same logits to rounding.
     """
     num_labels = model.head.out_proj.out_features
-    logits = np.empty((len(tokens), num_labels), dtype=np.float32)
+    logits = np.zeros((len(tokens), num_labels), dtype=np.float32)
     was_merged = model.merged
     model.merge()
     try:
-        for rows in evaluation_batches(tokens.lengths, batch_size):
-            logits[rows] = _logits(model, tokens, rows, compute, prefix).cpu().numpy()
+        for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size)):
+            if number % world.size == world.rank:
+                logits[rows] = _logits(model, tokens, rows, compute, prefix).cpu().numpy()
             if advance:
                 advance(len(rows))
     finally:
         if not was_merged:
             model.unmerge()
-    return logits
+    return world.gather_rows(logits)
 
 
 def _logits(
@@ -173,10 +193,11 @@ def _logits(
     return model(input_ids.to(compute.device), attention_mask, dropout)
 
 
-def _parts(batches: Sequence[np.ndarray], tokens: Tokens, compute: Compute) -> list[np.ndarray]:
-    """What goes forward and back at once: on a CPU a batch of long rows in parts, on a GPU whole batches."""
+def _parts(batches: Iterable[np.ndarray], tokens: Tokens, compute: Compute) -> list[np.ndarray]:
+    """What goes forward and back at once: on a CPU a batch of long rows in parts, on a GPU whole; none empty."""
+    batches = [rows for rows in batches if len(rows)]
     if compute.device.type == "cuda":
-        return list(batches)
+        return batches
     return [part for rows in batches for part in parts_of_batch(tokens.lengths, rows, CPU_TOKENS)]
 
 
@@ -205,14 +226,19 @@ def _not_finite(what: str, where: str) -> str:
 
 
 def _validate(
-    model: TextClassifier, validation: TokenRows, batch_size: int, compute: Compute, prefix: Prefix | None
+    model: TextClassifier,
+    validation: TokenRows,
+    batch_size: int,
+    compute: Compute,
+    world: World,
+    prefix: Prefix | None,
 ) -> dict[str, float]:
-    with progress("validation", len(validation)) as advance:
-        logits = torch.from_numpy(compute_logits(model, validation.tokens, batch_size, compute, advance, prefix))
-    labels = torch.from_numpy(validation.labels)
+    with progress("validation", len(validation), world.is_first) as advance:
+        logits = compute_logits(model, validation.tokens, batch_size, compute, advance, world, prefix)
+    found, labels = torch.from_numpy(logits), torch.from_numpy(validation.labels)
     return {
-        "validation_loss": F.cross_entropy(logits, labels).item(),
-        "validation_accuracy": (logits.argmax(dim=1) == labels).float().mean().item(),
+        "validation_loss": F.cross_entropy(found, labels).item(),
+        "validation_accuracy": (found.argmax(dim=1) == labels).float().mean().item(),
     }
 
 
@@ -234,7 +260,7 @@ def _class_weights(labels: np.ndarray, num_labels: int, config: TrainConfig) -> 
 
 
 class _Window:
-    """Loss and accuracy over the training rows since the last logged step, dropout on."""
+    """Loss and accuracy over this process's training rows since the last logged step, dropout on."""
 
     def __init__(self, since: float = 0.0) -> None:
         self.since = since  # training seconds at its start
@@ -245,6 +271,11 @@ class _Window:
         self.rows += len(rows)
         self._loss += losses.detach().sum().item()
         self._right += (logits.detach().argmax(dim=1).cpu() == torch.from_numpy(labels[rows])).sum().item()
+
+    def sum_(self, world: World) -> None:
+        """Makes it the window of all processes' rows."""
+        sums = world.sum_(torch.tensor([self.rows, self._loss, self._right], dtype=torch.float64)).tolist()
+        self.rows, self._loss, self._right = int(sums[0]), sums[1], sums[2]
 
     @property
     def loss(self) -> float:

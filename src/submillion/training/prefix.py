@@ -52,12 +52,17 @@ class Prefix:
 
 @contextmanager
 def frozen_prefix(
-    model: TextClassifier, splits: Sequence[tuple[Tokens, int]], config: TrainConfig, compute: Compute
+    model: TextClassifier,
+    splits: Sequence[tuple[Tokens, int]],
+    config: TrainConfig,
+    compute: Compute,
+    is_first: bool = True,
 ) -> Iterator[list[Prefix | None]]:
     """The cache of each split, given with its number of passes; None where every pass begins at the tokens.
 
     Fills it on entering, frees the file on leaving. Where the lowest layers are frozen, says on standard error what is
-    kept, or why nothing is. Raises TrainingError where the file cannot be written.
+    kept, or why nothing is; of several processes, each of which keeps all rows, the first says so. Raises TrainingError
+    where the file cannot be written.
     """
     layers, hidden_size = model.encoder.first_trained_layer, model.encoder.shape.hidden_size
     if not layers:
@@ -68,7 +73,8 @@ def frozen_prefix(
     num_bytes = num_tokens * hidden_size * compute.dtype.itemsize
     obstacle = _obstacle(model.encoder.dropout_rate, num_bytes, config.prefix_cache_gb)
     what = f"off, {obstacle}" if obstacle else f"{num_bytes / 1e6:,.1f} MB of temporary file"
-    print(f"prefix cache: {what} (frozen layers at the bottom: {layers})", file=sys.stderr, flush=True)
+    if is_first:
+        print(f"prefix cache: {what} (frozen layers at the bottom: {layers})", file=sys.stderr, flush=True)
     if obstacle:
         yield [None] * len(splits)
         return

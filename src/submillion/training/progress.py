@@ -15,9 +15,14 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(title: str, total_rows: int) -> Iterator[Advance]:
-    """Yields advance(rows, note): call it as rows are done; `note` is shown beside the bar, such as "loss 0.412"."""
-    if sys.stderr.isatty():
+def progress(title: str, total_rows: int, shown: bool = True) -> Iterator[Advance]:
+    """Yields advance(rows, note): call it as rows are done; `note` is shown beside the bar, such as "loss 0.412".
+
+    shown: False in all but the first of several processes.
+    """
+    if not shown:
+        yield lambda rows, note="": None
+    elif sys.stderr.isatty():
         with _bar(title, total_rows) as advance:
             yield advance
     else:

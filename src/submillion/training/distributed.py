@@ -1,0 +1,167 @@
+"""Several processes for one run: each takes its share of every batch, and their sums are one process's.
+
+`torchrun --nproc-per-node N train.py` starts the processes; gloo connects them on CPUs, NCCL on GPUs. Without torchrun
+there is one process, ALONE, for which everything here does nothing.
+"""
+
+import atexit
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from submillion.errors import ConfigError, DistributedError
+
+# A process that dies closes its connections and ends the others at once; this is for one that hangs or is cut off. All
+# of them load the same files and compute like shares between two sums, so they are never minutes apart in a sound run.
+PATIENCE = timedelta(minutes=10)
+_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them beside WORLD_SIZE
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, and which of them this one is."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # what the backend can add on
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that prints and writes files."""
+        return self.rank == 0
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """This process's rows of a batch, int64 [about rows / size]; none where the batch is shorter than the world."""
+        return rows[self.rank :: self.size]
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Adds up the tensor over the processes, in place, and returns it. Every process gets the same bits.
+
+        The tensor has the same shape and dtype in all of them. Raises DistributedError where a process is gone.
+        """
+        if self.size == 1:
+            return tensor
+        moved = tensor.to(self.device)
+        try:
+            dist.all_reduce(moved)
+        except RuntimeError as error:
+            raise DistributedError(_gone(error)) from None
+        return tensor if moved is tensor else tensor.copy_(moved)
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Adds up the gradients over the processes: as one tensor, for they are few and a sum has a fixed cost.
+
+        A process whose shares of the step were empty has no gradient, and adds zeros.
+        """
+        if self.size == 1:
+            return
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        parts = self.sum_(flat).split([p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def gather_rows(self, values: np.ndarray) -> np.ndarray:
+        """Completes rows, fp32 [rows, columns], that one process each has filled and the others have left 0.
+
+        A sum with zeros keeps every value exactly, so this is `sum_`. In place; raises what it raises.
+        """
+        self.sum_(torch.from_numpy(values))
+        return values
+
+    def check_same(self, *arrays: np.ndarray) -> None:
+        """Raises DistributedError where the processes do not hold the same arrays."""
+        if self.size == 1:
+            return
+        checksum = 0
+        for array in arrays:
+            checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+        found = torch.zeros(self.size, dtype=torch.int64)
+        found[self.rank] = checksum
+        if len(set(self.sum_(found).tolist())) > 1:
+            raise DistributedError(
+                "the processes of this run do not start from the same rows and parameters\n"
+                "fix: the same data, base model and versions on every machine"
+            )
+
+    def wait(self) -> None:
+        """Returns once every process is here, so that what the first has written is there for all."""
+        self.sum_(torch.zeros(1))
+
+
+ALONE = World()
+
+
+@contextmanager
+def join() -> Iterator[World]:
+    """Joins the processes that torchrun has started and yields the World of them all; ALONE without torchrun.
+
+    Within another join, or a process group of the caller's own, that one is used. Meanwhile "cuda" is this process's
+    own GPU, and torch's threads are its share of the cores unless OMP_NUM_THREADS decides. Raises ConfigError for an
+    environment that torchrun does not make, DistributedError where the processes do not find each other.
+    """
+    size = _whole_number("WORLD_SIZE", 1)
+    if size == 1:
+        yield ALONE
+        return
+    device = _own_device()
+    if dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+        return
+    threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, threads // _whole_number("LOCAL_WORLD_SIZE", size)))
+    try:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            dist.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+        else:
+            dist.init_process_group("gloo", timeout=PATIENCE)
+    except RuntimeError as error:
+        raise DistributedError(_gone(error)) from None
+    # Left open until the process ends, for a second run in it: processes that close and reopen one wait for ever.
+    atexit.register(dist.destroy_process_group)
+    try:
+        yield World(dist.get_rank(), size, device)
+    except BaseException:
+        # The others may be in the middle of a sum, and NCCL would wait for them: let the end of the process close it.
+        atexit.unregister(dist.destroy_process_group)
+        raise
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _own_device() -> torch.device:
+    missing = [name for name in _VARIABLES if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set\n"
+            "fix: start with torchrun, or unset WORLD_SIZE for one process"
+        )
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local_rank, gpus = _whole_number("LOCAL_RANK", 0), torch.cuda.device_count()
+    if local_rank >= gpus:
+        raise ConfigError(
+            f"process {local_rank} of this machine has no GPU: it has {gpus}\nfix: --nproc-per-node {gpus}"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _whole_number(name: str, default: int) -> int:
+    value = os.environ.get(name) or str(default)
+    if not value.isdecimal():
+        raise ConfigError(f"the environment variable {name} is {value!r}, expected a whole number")
+    return int(value)
+
+
+def _gone(error: RuntimeError) -> str:
+    reason = str(error).strip().split("\n")[0]
+    return f"another process of this run has ended or does not answer; its own error says why\nfound: {reason}"

@@ -1,0 +1,67 @@
+"""Whole commands under torchrun: one printout, one set of files, the answers of one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from news import news_rows, run_of, write_csv
+
+from submillion.inference.run import TrainResult, predict_file, train
+from submillion.training.artefact import Artefact
+
+TIMEOUT = 240  # seconds
+
+
+def torchrun(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "250"}
+    return subprocess.run(
+        [*launcher, "-m", "submillion", *argv], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=TIMEOUT,
+    )  # fmt: skip
+
+
+def flags_of(changes: dict) -> list[str]:
+    return [word for key, value in changes.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def test_training_leaves_one_set_of_files_equal_to_one_process_s(
+    tiny_base: Path, news_csv: Path, tmp_path: Path
+) -> None:
+    exact = {"model__dropout": 0.0, "lora__dropout": 0.0, "train__epochs": 1}
+    shared = run_of(tiny_base, tmp_path / "shared", data__source=news_csv, **exact)
+    done = torchrun(tmp_path, "train", *flags_of(shared))
+    assert done.returncode == 0, done.stderr
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    model = {f"shared/best_model/{name}" for name in ("model.pt", "metrics.json", "history.jsonl", "config.toml")}
+    assert files == model | {"shared/assets/loss.png", "shared/assets/accuracy.png"}
+    assert done.stdout.count("test accuracy") == 1 and done.stdout.count("processes  2") == 1
+
+    alone = train(data=news_csv, overrides=run_of(tiny_base, tmp_path / "alone", **exact))
+    found, expected = (Artefact.load(tmp_path / name / "best_model").tensors for name in ("shared", "alone"))
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(found[name].numpy(), tensor.numpy(), atol=1e-5, err_msg=name)
+    metrics = json.loads((tmp_path / "shared/best_model/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["test"]["rows"] == alone.metrics["test"]["rows"]
+
+
+def test_an_error_ends_torchrun_without_a_traceback_of_ours(tiny_base: Path, news_csv: Path, tmp_path: Path) -> None:
+    broken = run_of(tiny_base, tmp_path, data__source=news_csv, train__learning_rate=1e38)
+    done = torchrun(tmp_path, "train", *flags_of(broken))
+    assert done.returncode != 0 and "submillion: error:" in done.stderr and "not finite" in done.stderr
+    assert "submillion/training" not in done.stderr
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_predict_writes_the_bytes_of_one_process(trained: TrainResult, tmp_path: Path) -> None:
+    texts = write_csv(tmp_path / "texts.csv", [[text] for text, _ in news_rows(70, seed=3)], ["text"])
+    predict_file(texts, trained.folder, tmp_path / "alone.csv", scores=True)
+    argv = ["predict", str(texts), "--model", str(trained.folder), "--output", "shared.csv", "--scores"]
+    done = torchrun(tmp_path, *argv)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("210 rows of") == 1
+    assert (tmp_path / "shared.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"texts.csv", "alone.csv", "shared.csv"}
