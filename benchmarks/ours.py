@@ -126,7 +126,7 @@ def _memory_by_epoch(rows: int) -> Iterator[list[float]]:
     done = 0
 
     @contextmanager
-    def watching(title: str, total: int) -> Iterator[Callable[..., None]]:
+    def watching(title: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
         def advance(count: int, note: str = "") -> None:
             nonlocal done
             if (done + count) // rows > done // rows:

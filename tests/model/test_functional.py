@@ -44,6 +44,17 @@ def test_attention(queries: int, biased: str, dropped: bool) -> None:
     check(attention(*inputs, HEADS, bias, keep), plain_attention(*inputs, bias, keep), inputs)
 
 
+@pytest.mark.parametrize("at_once", [1, 3 * 7 * 7 * HEADS])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_in_blocks_of_rows(at_once: int, biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = tensors((4, 7, 12), (4, 7, 12), (4, 7, 12))
+    bias = torch.randn(4, 1, 1, 7) if biased else None
+    whole = attention(*inputs, HEADS, bias)
+    monkeypatch.setattr("submillion.model.functional.SCORES_AT_ONCE", at_once)
+    assert torch.equal(attention(*inputs, HEADS, bias), whole)
+    check(attention(*inputs, HEADS, bias), plain_attention(*inputs, bias, None), inputs)
+
+
 def test_attention_does_not_change_its_inputs() -> None:
     inputs = tensors((2, 5, 12), (2, 5, 12), (2, 5, 12))
     bias, keep = torch.randn(2, 1, 1, 5), torch.ones(2 * HEADS, 5, 5)
