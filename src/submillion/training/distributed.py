@@ -132,7 +132,9 @@ def join() -> Iterator[World]:
         yield World(dist.get_rank(), size, device)
     except BaseException:
         # The others may be in the middle of a sum, and NCCL would wait for them: let the end of the process close it.
-        atexit.unregister(dist.destroy_process_group)
+        # gloo does not wait, and closed by a dying interpreter instead, its threads now and then abort the process.
+        if device.type == "cuda":
+            atexit.unregister(dist.destroy_process_group)
         raise
     finally:
         torch.set_num_threads(threads)
