@@ -155,6 +155,7 @@ def test_predict_without_flags(calls: list[Any]) -> None:
                 "input": None,
                 "model": Path("best_model"),
                 "output": Path("predictions.csv"),
+                "format": "auto",
                 "scores": False,
                 "base": "",
                 "text_column": "",
@@ -171,6 +172,22 @@ def test_predict_takes_a_file_before_or_after_its_flags(argv: list[str], calls: 
     [(_, _, given)] = calls
     assert given["input"] == Path("a.csv") and given["scores"] is True
     assert (given["text_column"], given["base"], given["batch_size"]) == ("title", "dir", 8)
+
+
+@pytest.mark.parametrize(
+    ("argv", "output"),
+    [
+        (["-"], "-"),
+        (["-", "--output", "a.jsonl"], "a.jsonl"),
+        (["a.csv", "--output", "-"], "-"),
+        ([], "predictions.csv"),
+    ],
+)
+def test_predict_writes_where_it_reads_from_unless_told_otherwise(
+    argv: list[str], output: str, calls: list[Any]
+) -> None:
+    assert main(["predict", *argv, "--format", "jsonl"]) == 0
+    assert (calls[0][2]["output"], calls[0][2]["format"]) == (Path(output), "jsonl")
 
 
 def test_evaluate_hands_on_its_flags(calls: list[Any]) -> None:

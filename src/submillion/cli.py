@@ -46,6 +46,7 @@ examples
   submillion train --data.source news.csv --lora.rank auto  your rows, the largest rank that fits the budget
   submillion plan --recipe quickstart --lora.rank 8         what would train, without training it
   submillion predict news.csv --scores                      label names and probabilities in predictions.csv
+  submillion predict - < texts.txt | sort | uniq -c         a label a line, as the lines come
   submillion evaluate --data.source labelled.csv            how well best_model/ does on your rows
 """
 
@@ -73,11 +74,14 @@ Recipes: {recipes}, or any .toml file."""
 PREDICT = """\
 Label the rows of INPUT with a saved classifier.
 
-INPUT: rows with a text column (csv, tsv, jsonl, parquet, pkl); without it, the one such file in the model's folder."""
+INPUT: rows with a text column (csv, tsv, jsonl, parquet, pkl; text also as .gz or .zst); without it, the one such file
+in the model's folder. With - a text a line is read from standard input, and its label written to standard output as
+soon as it is computed."""
 
 EVALUATE = """\
 Measure a saved classifier on labelled rows. Required: --data.source."""
 
+AnswerFormat = Literal["auto", "labels", "csv", "tsv", "jsonl"]
 Precision = Literal["auto", "bf16", "fp32"]
 
 
@@ -92,7 +96,10 @@ class PredictFlags:
     model: str = "best_model"
     """Folder of the saved classifier."""
     output: str = "predictions.csv"
-    """The answers: ID,Label with the labels as integers."""
+    """The answers; - is standard output, the default where INPUT is -."""
+    format: AnswerFormat = "auto"
+    """csv and tsv: ID,Label with the labels as integers; jsonl: an object a row; labels: a label's name a line.
+    auto: labels (with scores, csv) to standard output, else what the output's name ends in, csv for any other end."""
     scores: bool = False
     """Write the label's name and every label's probability too."""
     base: str = ""
@@ -213,10 +220,12 @@ def _predict(argv: Sequence[str]) -> None:
     flags = overlay(PredictFlags(), values, spell=flag_name)
     from submillion.inference.run import predict_file
 
+    to_stdout = words == ["-"] and "output" not in values
     predict_file(
         input=Path(words[0]) if words else None,
         model=Path(flags.model),
-        output=Path(flags.output),
+        output=Path("-" if to_stdout else flags.output),
+        format=flags.format,
         scores=flags.scores,
         base=flags.base,
         text_column=flags.text_column,
