@@ -117,6 +117,8 @@ class OutputConfig:
     """model.pt, metrics.json, history.jsonl and config.toml."""
     assets: str = "assets"
     """loss.png and accuracy.png."""
+    tensorboard: str = ""
+    """A folder for TensorBoard's event files, one a run, written as training goes; empty writes none."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from submillion.training.distributed import World, join
 from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import progress
+from submillion.training.tensorboard import check_tensorboard, event_writer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,10 +79,12 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     console = Console(quiet=not world.is_first)
     config = resolved.config
     print_config(resolved, console)
+    if config.output.tensorboard:
+        check_tensorboard()
     # What cannot fit is refused before anything is loaded; two labels are the least there can be.
     planned(config, len(config.data.label_names) or 2)
     if world.is_first:
-        for folder in (config.output.dir, config.output.assets):
+        for folder in filter(None, (config.output.dir, config.output.assets, config.output.tensorboard)):
             check_writable(Path(folder))
     base = find_base(config.model.base, config.model.revision)
     shape = _fitting_shape(config, base)
@@ -104,9 +107,10 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     )
     network.encoder.load(read_checkpoint(base.folder))
     network.to_compute(compute.dtype, compute.device)
-    start = time.perf_counter()
-    result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world)
-    seconds = time.perf_counter() - start
+    with event_writer(config.output.tensorboard if world.is_first else "") as on_record:
+        start = time.perf_counter()
+        result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world, on_record)
+        seconds = time.perf_counter() - start
 
     metrics: dict[str, Any] = {}
     for name, rows in (("validation", validation_rows), ("test", test_rows)):
@@ -268,7 +272,7 @@ def evaluate_source(
 
     with join() as world:
         classifier = Classifier.load(model, base=base, precision=precision)
-        rows = _rows_to_measure(classifier, source, text_column, label_column)
+        rows = rows_to_measure(classifier, source, text_column, label_column)
         start = time.perf_counter()
         with progress("evaluating", len(rows.texts), world.is_first) as advance:
             logits = classifier.logits(rows.texts, batch_size, advance, world)
@@ -281,7 +285,11 @@ def evaluate_source(
         return metrics
 
 
-def _rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+def rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+    """A source's test split, or all rows of a single file; where the model was trained on it, the rows held out then.
+
+    Raises DataError where these are none, or where the source cannot be read.
+    """
     own, seed = classifier.config.data, classifier.config.seed
     if source != own.source and (not Path(source).exists() or Path(source).resolve() != Path(own.source).resolve()):
         return load_rows(source, classifier.label_names, text_column, label_column)
