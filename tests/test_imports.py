@@ -15,6 +15,7 @@ FLOORS = (
     ("model",),
     ("training",),
     ("inference",),
+    ("interop",),
     ("serving",),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

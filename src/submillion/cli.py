@@ -35,6 +35,7 @@ commands
   train      train a classifier and save it in best_model/
   predict    label the rows of a file with a saved classifier
   evaluate   measure a saved classifier on labelled rows
+  export     write a saved classifier in another tool's format
   plan       count the trainable parameters of a run, without training it
 
 submillion COMMAND --help explains every flag and shows its default.
@@ -83,6 +84,11 @@ Measure a saved classifier on labelled rows. Required: --data.source."""
 
 AnswerFormat = Literal["auto", "labels", "csv", "tsv", "jsonl"]
 Precision = Literal["auto", "bf16", "fp32"]
+
+EXPORT = """\
+Write the saved classifier MODEL in another tool's format into FOLDER, which is new, empty, or an earlier export.
+
+--to onnx: model.onnx, tokenizer.json and labels.json, to run without torch; checked with onnxruntime first."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,17 @@ class EvaluateFlags:
     """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
 
 
+@dataclass(frozen=True)
+class ExportFlags:
+    to: str = ""
+    """Required. The format: onnx."""
+    int8: bool = False
+    """onnx: quantize the encoder's weights, and measure what that costs on the rows of data.source."""
+    data: EvaluateData = field(default_factory=EvaluateData)
+    base: str = ""
+    """The pretrained encoder, where it is not found under the name the classifier was trained with."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 where the input is at fault, 130 where it was interrupted."""
     try:
@@ -164,6 +181,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         "train": _train,
         "predict": _predict,
         "evaluate": _evaluate,
+        "export": _export,
         "plan": _plan,
     }
     if not argv:
@@ -253,6 +271,40 @@ def _evaluate(argv: Sequence[str]) -> None:
         batch_size=flags.batch_size,
         precision=flags.precision,
     )
+
+
+def _export(argv: Sequence[str]) -> None:
+    if _asks_help(argv):
+        return _show_help("export MODEL FOLDER", EXPORT, ExportFlags())
+    values, words = read_flags(ExportFlags, argv, positionals=2)
+    flags = overlay(ExportFlags(), values, spell=flag_name)
+    formats = ", ".join(EXPORTS)
+    if flags.to not in EXPORTS:
+        found = f"found {flags.to!r}{did_you_mean(flags.to, list(EXPORTS))}" if flags.to else "found none"
+        raise ConfigError(f"--to: expected one of {formats}; {found}")
+    if len(words) < 2:
+        raise ConfigError(
+            f"expected a saved classifier and a folder to write, found {shown(words) or 'neither'}\n"
+            f"fix: submillion export best_model --to {flags.to} FOLDER"
+        )
+    EXPORTS[flags.to](Path(words[0]), Path(words[1]), flags)
+
+
+def _to_onnx(model: Path, folder: Path, flags: ExportFlags) -> None:
+    from submillion.interop.onnx import export_onnx
+
+    export_onnx(
+        model,
+        folder,
+        int8=flags.int8,
+        source=flags.data.source,
+        text_column=flags.data.text_column,
+        label_column=flags.data.label_column,
+        base=flags.base,
+    )
+
+
+EXPORTS: dict[str, Callable[[Path, Path, ExportFlags], None]] = {"onnx": _to_onnx}  # --to
 
 
 def _asks_help(argv: Sequence[str]) -> bool:
