@@ -15,7 +15,7 @@ FLOORS = (
     ("model",),
     ("training",),
     ("inference",),
-    ("interop",),
+    ("interop", "sklearn"),
     ("serving",),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -101,7 +101,7 @@ def test_no_module_imports_from_above(path: Path) -> None:
 def test_what_is_slow_to_import_waits_until_it_is_used(path: Path) -> None:
     tree = parsed(path)
     found = packages(imports_at_import(tree))
-    assert found & WAITS == set()
+    assert found & WAITS <= {room_of(module_of(path))}  # submillion.sklearn is for who has imported scikit-learn
     assert packages(imports(tree)) & NEVER == set()
     if room_of(module_of(path)) in NEEDS_NO_TORCH:
         assert "torch" not in found
