@@ -1,6 +1,6 @@
 # make quickstart   a model on real news in a few minutes, from nothing but Python 3.11 and PyPI
 # make test         the tests
-# make bench        training speed against Trainer + PEFT, side by side: half an hour on two cores, wants AG News
+# make bench        training and prediction against the usual tools, side by side: an hour on two cores, wants AG News
 # make lint         ruff and mypy
 
 PYTHON ?= python3

@@ -1,8 +1,8 @@
-"""`python -m benchmarks [--quick]`: both training comparisons, one results file, one table, one figure."""
+"""`python -m benchmarks [--quick]`: training and prediction, one results file, one table, one figure."""
 
 import sys
 
-from benchmarks import report, train_speed
+from benchmarks import predict_speed, report, train_speed
 from benchmarks.rows import NoData
 
 
@@ -10,16 +10,19 @@ def main() -> int:
     options, only = train_speed.parse()
     try:
         found = train_speed.measure(options, only)
+        count = 640 if options.quick else 7600
+        predict_rows, predict = predict_speed.measure("", options.data, options.shortened().pairs, count)
     except NoData as error:
         print(error, file=sys.stderr)
         return 2
-    rows = train_speed.table_rows(found)
+    rows = train_speed.table_rows(found) + predict_rows
     report.print_rows(rows)
-    details = {"options": vars(options.shortened()), "train": found}
+    details = {"options": vars(options.shortened()), "train": found, "predict": predict}
     print(report.write_results(rows, details, suffix="-quick" if options.quick else ""))
     # A look is no claim: only a full run redraws the figure that the documentation shows.
     if not options.quick:
         panels = {f"training, {name}": train_speed.rates(sides) for name, sides in found.items()}
+        panels["prediction, steady"] = predict["steady"]["rates"]
         print(report.draw_speed(panels, report.ROOT / "docs" / "speed.png"))
     return 0
 

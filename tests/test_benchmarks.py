@@ -4,13 +4,15 @@ import json
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
 
-from benchmarks import report, rows, train_speed
+from benchmarks import gpu, report, rows, scaling, train_speed
 
 
 def test_ratios_are_taken_within_pairs() -> None:
@@ -66,3 +68,30 @@ def test_table_rows_compare_speed_memory_and_the_roof() -> None:
     found = train_speed.table_rows({"r2 query,value / expert": {"ours": [ours], "expert": [peer]}})
     assert [round(row.measured.median, 3) for row in found] == [3.0, 0.5, 50.0]
     assert found[0].note.startswith("does not learn")
+
+
+def test_rows_of_one_length_keep_their_special_tokens() -> None:
+    found = scaling.cut_rows([np.array([1, 5, 6, 7, 2]), np.array([1, 8, 2])], 6, 20)
+    assert [row.tolist() for row in found] == [[1, 5, 6, 7, 8, 2], [1, 5, 6, 7, 8, 2], [1, 5, 6, 7, 8, 2]]
+
+
+def test_the_scaling_figure_is_drawn(tmp_path: Path) -> None:
+    ones = [{"rows_per_second": 10.0, "peak_rss_mb": 500.0}]
+    path = scaling.draw({length: {"ours": ones, "expert": ones} for length in ("32", "64")}, tmp_path / "scaling.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_gpu_rows_compare_with_the_faster_attention() -> None:
+    one = {"rows_per_second": 9000.0, "final_loss": 0.5, "real_tokens_per_second": 1e6, "precision": "bf16"}
+    one |= {"matmul_flops": {"bf16": 8e14}, "encoder_parameters": 85_000_000}  # type: ignore[dict-item]
+    train = {"ours": [one], "expert": [{"rows_per_second": 3000.0, "final_loss": 0.5}]}
+    predict = {side: [{"rows_per_second": rate}] for side, rate in (("ours", 40.0), ("sdpa", 20.0), ("eager", 10.0))}
+    found = gpu.table_rows(train, predict)
+    assert [row.measured.median for row in found] == [9000.0, 3.0, pytest.approx(42.5), 40.0, 2.0]
+    assert found[-1].name.endswith("sdpa")
+
+
+def test_the_gpu_benchmark_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu"])
+    assert gpu.main() == 2 and "no GPU" in capsys.readouterr().err

@@ -103,6 +103,8 @@ class TrainConfig:
     """Optimiser steps between evaluations on the validation rows; 0 evaluates at the end of each epoch."""
     patience: int = 0
     """Stop after this many evaluations without a lower validation loss; 0 never stops early."""
+    head_first: bool = False
+    """Fit the head to the pretrained encoder's features before the first step: one more pass, without gradients."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
     prefix_cache_gb: float = 4.0

@@ -21,7 +21,11 @@ TRAIN = some_of(DATA, range(63, 192))  # 129 = 8 x 16 + 1: in the last batch, th
 VALIDATION = some_of(DATA, range(63))
 CONFIG = TrainConfig(batch_size=16, eval_batch_size=16, learning_rate=3e-3, epochs=2, precision="fp32")
 # One epoch's accumulated steps end with a single short batch, for which the second process has no gradient at all.
-CASES: dict[str, dict[str, Any]] = {"plain": {}, "accumulated": {"accumulation_steps": 2, "class_weights": "balanced"}}
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulated": {"accumulation_steps": 2, "class_weights": "balanced"},
+    "head first": {"head_first": True},
+}
 LORA = LoraConfig(rank=4, alpha=8.0, targets=("all-linear",), dropout=0.0)
 
 

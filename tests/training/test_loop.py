@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
 from tiny import CPU, HELD_OUT, as_tokens, learnable_rows, scatter, some_of, tiny_classifier
 from torch import Tensor
@@ -19,7 +20,7 @@ from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
 from submillion.training.batches import pad_batch
 from submillion.training.device import Compute
-from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
+from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit
 
 DATA = learnable_rows()
 TRAIN = some_of(DATA, range(HELD_OUT, len(DATA)))
@@ -326,3 +327,22 @@ def test_logits_are_in_the_order_of_the_rows_whatever_the_batch(learned: tuple[T
 
 def test_no_rows_have_no_logits() -> None:
     assert compute_logits(tiny_classifier(), NOTHING.tokens, 8, CPU).shape == (0, 3)
+
+
+@pytest.mark.parametrize("layers", ["all", (2,)], ids=["no prefix", "prefix"])
+def test_the_head_is_fitted_first_as_scikit_learn_would(layers: Any) -> None:
+    """With a learning rate of next to nothing, what remains is the head: logistic regression, C = 1."""
+    model, lora = replace(MODEL, head="linear", dropout=0.0, pooling="mean"), replace(LORA, dropout=0.0, layers=layers)
+    network, _ = run(validation=NOTHING, model=model, lora=lora, learning_rate=1e-12, epochs=2, head_first=True)
+    features = compute_pooled(tiny_classifier(model=model, lora=lora), TRAIN.tokens, 64, CPU)
+    oracle = LogisticRegression(C=1.0, tol=1e-8, max_iter=2000).fit(features, TRAIN.labels)
+    expected = oracle.predict_proba(features)
+    found = torch.from_numpy(compute_logits(network, TRAIN.tokens, 64, CPU)).softmax(dim=1)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("head", ["linear", "stock"])
+def test_a_head_fitted_first_begins_with_a_lower_loss(head: Any) -> None:
+    model = replace(MODEL, head=head, dropout=0.0)
+    losses = [run(model=model, epochs=1, head_first=first)[1].history[0]["train_loss"] for first in (False, True)]
+    assert losses[1] < 0.7 * losses[0]

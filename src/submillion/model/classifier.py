@@ -34,13 +34,13 @@ class TextClassifier(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, dropout: Dropout | None = None) -> Tensor:
         """input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels]. dropout None: evaluation."""
-        return self.from_layer(0, self.encoder.embed(input_ids, dropout), attention_mask, dropout)
+        return self.head(self.pooled(self.encoder.embed(input_ids, dropout), attention_mask, dropout), dropout)
 
-    def from_layer(self, first_layer: int, x: Tensor, attention_mask: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """As `forward`, from what enters layer `first_layer`, x [batch, length, hidden], to the logits."""
+    def pooled(self, x: Tensor, attention_mask: Tensor, dropout: Dropout | None = None, first_layer: int = 0) -> Tensor:
+        """What enters layer `first_layer`, x [batch, length, hidden], to what the head reads, fp32 [batch, hidden]."""
         layers = range(first_layer, self.encoder.shape.num_layers)
         x = self.encoder.run(x, attention_mask, layers, dropout, first_only=self.pooling == "first")
-        return self.head(self._pool(x, attention_mask).float(), dropout)
+        return self._pool(x, attention_mask).float()
 
     def _pool(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         if self.pooling == "first":

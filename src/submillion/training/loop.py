@@ -1,5 +1,6 @@
 """The training loop, one linear function, and the pass that computes logits."""
 
+import copy
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from submillion.training.prefix import Prefix, frozen_prefix
 from submillion.training.progress import Advance, progress
 from submillion.training.schedule import learning_rate_factor
 from submillion.training.tensorboard import Record
+
+HEAD_ITERATIONS = 200  # of L-BFGS at most, before the first step; a linear one takes about 50
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ def fit(
         frozen_prefix(model, passes, config, compute, world.is_first) as (train_prefix, validation_prefix),
         progress("training", len(train) * config.epochs, world.is_first) as advance,
     ):
-        training_seconds = time.perf_counter() - start  # the frozen layers' own pass is part of the training
+        if config.head_first:
+            fit_head(model, train, weights, config, compute, world, train_prefix)
+        training_seconds = time.perf_counter() - start  # what comes before the first step is part of the training
         for _ in range(config.epochs):
             batches = training_batches(train.tokens.lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
@@ -101,7 +106,7 @@ def fit(
                 weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
                 optimizer.zero_grad(set_to_none=True)
                 for rows in _parts(map(world.share, rows_of_step), train.tokens, compute):
-                    logits = _logits(model, train.tokens, rows, compute, train_prefix, dropout)
+                    logits = model.head(_pooled(model, train.tokens, rows, compute, train_prefix, dropout), dropout)
                     losses = _losses(logits, train.labels[rows], weights, config.label_smoothing)
                     _check_finite(losses, rows, step)
                     (losses.sum() / weight_of_step).backward()
@@ -148,7 +153,6 @@ def fit(
     return FitResult(history, best.step or step, step, rows_done / training_seconds)
 
 
-@torch.inference_mode()
 def compute_logits(
     model: TextClassifier,
     tokens: Tokens,
@@ -166,22 +170,52 @@ def compute_logits(
     layers do not run: the same logits to rounding.
     """
     num_labels = model.head.out_proj.out_features
-    logits = np.zeros((len(tokens), num_labels), dtype=np.float32)
+    values = np.zeros((len(tokens), num_labels), dtype=np.float32)
+    return _fill(values, model, model.head, tokens, batch_size, compute, advance, world, prefix)
+
+
+def compute_pooled(
+    model: TextClassifier,
+    tokens: Tokens,
+    batch_size: int,
+    compute: Compute,
+    advance: Advance | None = None,
+    world: World = ALONE,
+    prefix: Prefix | None = None,
+) -> np.ndarray:
+    """What the head reads, of every row: pooled hidden states, fp32 [rows, hidden]. Otherwise as `compute_logits`."""
+    values = np.zeros((len(tokens), model.encoder.shape.hidden_size), dtype=np.float32)
+    return _fill(values, model, torch.nn.Identity(), tokens, batch_size, compute, advance, world, prefix)
+
+
+@torch.inference_mode()
+def _fill(
+    values: np.ndarray,
+    model: TextClassifier,
+    head: torch.nn.Module,
+    tokens: Tokens,
+    batch_size: int,
+    compute: Compute,
+    advance: Advance | None,
+    world: World,
+    prefix: Prefix | None,
+) -> np.ndarray:
+    """Writes head(pooled hidden states) of every row into values, zeros of fp32 [rows, columns]."""
     was_merged = model.merged
     model.merge()
     try:
         for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size)):
             if number % world.size == world.rank:
-                logits[rows] = _logits(model, tokens, rows, compute, prefix).cpu().numpy()
+                values[rows] = head(_pooled(model, tokens, rows, compute, prefix)).cpu().numpy()
             if advance:
                 advance(len(rows))
     finally:
         if not was_merged:
             model.unmerge()
-    return world.gather_rows(logits)
+    return world.gather_rows(values)
 
 
-def _logits(
+def _pooled(
     model: TextClassifier,
     tokens: Tokens,
     rows: np.ndarray,
@@ -189,14 +223,14 @@ def _logits(
     prefix: Prefix | None,
     dropout: Dropout | None = None,
 ) -> Tensor:
-    """fp32 [batch, labels], from what the frozen layers have computed already where `prefix` holds it."""
+    """fp32 [batch, hidden], from what the frozen layers have computed already where `prefix` holds it."""
     shape = model.encoder.shape
     input_ids, attention_mask = pad_batch(tokens, rows, shape.pad_id, shape.max_tokens)
     attention_mask = attention_mask.to(compute.device)
     if prefix:
         x = prefix.batch(rows, attention_mask.shape[1]).to(compute.device)
-        return model.from_layer(prefix.first_layer, x, attention_mask, dropout)
-    return model(input_ids.to(compute.device), attention_mask, dropout)
+        return model.pooled(x, attention_mask, dropout, prefix.first_layer)
+    return model.pooled(model.encoder.embed(input_ids.to(compute.device), dropout), attention_mask, dropout)
 
 
 def _parts(batches: Iterable[np.ndarray], tokens: Tokens, compute: Compute) -> list[np.ndarray]:
@@ -205,6 +239,47 @@ def _parts(batches: Iterable[np.ndarray], tokens: Tokens, compute: Compute) -> l
     if compute.device.type == "cuda":
         return batches
     return [part for rows in batches for part in parts_of_batch(tokens.lengths, rows, CPU_TOKENS)]
+
+
+def fit_head(
+    model: TextClassifier,
+    train: TokenRows,
+    weights: Tensor,
+    config: TrainConfig,
+    compute: Compute,
+    world: World,
+    prefix: Prefix | None,
+) -> None:
+    """Fits the head alone, in place, to the pretrained encoder's features: LP-FT (arXiv:2202.10054).
+
+    A random head sends the adapters a random gradient first, which spoils features that the data did not ask to change;
+    one that fits them already does not. One pass over the rows without gradient, then L-BFGS on the pooled hidden
+    states: logistic regression where the head is linear, with scikit-learn's default penalty (C = 1).
+    """
+    with progress("head", len(train), world.is_first) as advance:
+        pooled = compute_pooled(model, train.tokens, config.eval_batch_size, compute, advance, world, prefix)
+    # In fp64, for the iterations stop where the gradient is 0 and not where rounding says so.
+    features = torch.from_numpy(pooled).to(compute.device, torch.float64)
+    head, weights = copy.deepcopy(model.head).double(), weights.double()
+    total = weights[torch.from_numpy(train.labels).to(weights.device)].sum()
+    optimizer = torch.optim.LBFGS(
+        head.parameters(),
+        max_iter=HEAD_ITERATIONS,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        losses = _losses(head(features), train.labels, weights, config.label_smoothing)
+        penalty = torch.stack([p.square().sum() for p in head.parameters() if p.ndim > 1]).sum() / 2
+        loss = (losses.sum() + penalty) / total
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    model.head.load_state_dict(head.state_dict())
 
 
 def _losses(logits: Tensor, labels: np.ndarray, weights: Tensor, label_smoothing: float) -> Tensor:
