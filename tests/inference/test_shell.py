@@ -77,6 +77,11 @@ def test_labels_have_no_place_for_scores(trained: TrainResult) -> None:
     assert run(trained, "-", "--scores").stdout.startswith(b"ID,Label,Name,")
 
 
+def test_lines_have_no_columns(trained: TrainResult) -> None:
+    done = run(trained, "-", "--text-column", "title")
+    assert (done.returncode, done.stdout) == (2, b"") and b"a text a line, without columns" in done.stderr
+
+
 def test_nothing_in_is_nothing_out(trained: TrainResult) -> None:
     done = run(trained, "-", stdin=b"")
     assert (done.returncode, done.stdout) == (0, b"")

@@ -20,7 +20,9 @@ from submillion.config import LoraConfig, ModelConfig
 from submillion.errors import ConfigError, ExportError
 from submillion.inference.run import TrainResult, train
 from submillion.interop import onnx as ours
-from submillion.interop.onnx import FILES, export_onnx, quantize, to_onnx
+from submillion.interop import onnx_graph
+from submillion.interop.onnx import FILES, export_onnx, quantize
+from submillion.interop.onnx_graph import to_onnx
 from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import read_shape
@@ -100,7 +102,7 @@ def test_adapters_have_to_be_merged() -> None:
 
 
 def test_an_encoder_too_large_for_one_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ours, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(onnx_graph, "_MOST_BYTES", 1000)
     network = tiny_classifier()
     network.merge()
     with pytest.raises(ExportError, match="at most 2 GB"):
@@ -208,7 +210,7 @@ def test_a_graph_with_other_logits_is_not_written(
     trained: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ours, "TOLERANCE", 0.0)
-    monkeypatch.setattr(ours, "PADDING_BIAS", -1.0)
+    monkeypatch.setattr(onnx_graph, "PADDING_BIAS", -1.0)
     with pytest.raises(ExportError, match=r"differ from ours by \d.*\nNothing was written"):
         export_onnx(trained.folder, tmp_path / "a")
     assert names_in(tmp_path) == []

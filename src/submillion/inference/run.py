@@ -211,6 +211,8 @@ def predict_file(
         input = input or find_input(find_artefact(model).parent)
         if input == STANDARD and world.size > 1:
             raise ConfigError("standard input can only be read by one process\nfix: without torchrun, or give a file")
+        if input == STANDARD and text_column:
+            raise ConfigError("--text-column: standard input is a text a line, without columns\nfix: leave it out")
         total = 0 if input == STANDARD else check_texts(input, text_column)
         classifier = Classifier.load(model, base=base, precision=precision)
         chunks = stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column)
