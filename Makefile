@@ -31,11 +31,11 @@ lint: .venv/test
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[quickstart,test]'
+	$(PIP) --editable '.[quickstart,test,onnx,tensorboard]'
 	touch $@
 
 .venv/bench: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[quickstart,test,bench]'
+	$(PIP) --editable '.[quickstart,test,onnx,tensorboard,bench]'
 	touch $@
 
 $(BIN)/python:

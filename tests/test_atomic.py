@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from submillion.atomic import write_atomically
+from submillion.atomic import check_replaceable, write_atomically, write_folder_atomically
+from submillion.errors import ConfigError
 
 
 @pytest.mark.parametrize(("mode", "content"), [("w", "naïve\r\nline\n"), ("wb", b"\x00\r\n\xff")])
@@ -66,3 +67,42 @@ def test_a_target_that_is_a_folder_leaves_no_leftovers(tmp_path: Path) -> None:
     with pytest.raises(OSError), write_atomically(tmp_path / "file") as file:
         file.write("x")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# Folders
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_folder_appears_whole(existed: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "folder"
+    if existed:
+        folder.mkdir(parents=True)
+        (folder / "b").write_text("old")
+    with write_folder_atomically(folder, ["a", "b"]) as part:
+        (part / "a").write_text("new")
+    assert [path.name for path in folder.iterdir()] == ["a"] and list(folder.parent.iterdir()) == [folder]
+    (folder.parent / "ordinary").mkdir()
+    assert folder.stat().st_mode == (folder.parent / "ordinary").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("existed", [True, False])
+def test_an_error_leaves_the_folder_as_it_was(error: type[BaseException], existed: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    if existed:
+        folder.mkdir()
+        (folder / "a").write_text("old")
+    with pytest.raises(error), write_folder_atomically(folder, ["a"]) as part:
+        (part / "a").write_text("half of the new")
+        raise error
+    assert list(tmp_path.iterdir()) == ([folder] if existed else [])
+    assert not existed or (folder / "a").read_text() == "old"
+
+
+def test_a_folder_with_anything_else_in_it_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for path in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(ConfigError, match="name another one"):
+            check_replaceable(path, ["a"])
+    check_replaceable(tmp_path, ["thesis.txt"])
+    check_replaceable(tmp_path / "new", [])

@@ -15,7 +15,7 @@ from submillion.config import Config, flag_name, flat
 from submillion.errors import BudgetError
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["train", "predict", "evaluate", "plan"]
+COMMANDS = ["train", "predict", "evaluate", "export", "plan"]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_the_help_shows_the_defaults_of_the_recipe(argv: list[str], capsys: pyte
         (["trian"], "unknown command 'trian'; did you mean train?"),
         (
             ["--recipe", "seed"],
-            "unknown command '--recipe'; expected one of: quickstart, train, predict, evaluate, plan",
+            "unknown command '--recipe'; expected one of: quickstart, train, predict, evaluate, export, plan",
         ),
         (["train", "--lora.rnak", "8"], "unknown flag --lora.rnak; did you mean --lora.rank?"),
         (["train", "--recipe", "sed"], "no recipe 'sed'; did you mean seed?"),
@@ -155,6 +155,7 @@ def test_predict_without_flags(calls: list[Any]) -> None:
                 "input": None,
                 "model": Path("best_model"),
                 "output": Path("predictions.csv"),
+                "format": "auto",
                 "scores": False,
                 "base": "",
                 "text_column": "",
@@ -171,6 +172,22 @@ def test_predict_takes_a_file_before_or_after_its_flags(argv: list[str], calls: 
     [(_, _, given)] = calls
     assert given["input"] == Path("a.csv") and given["scores"] is True
     assert (given["text_column"], given["base"], given["batch_size"]) == ("title", "dir", 8)
+
+
+@pytest.mark.parametrize(
+    ("argv", "output"),
+    [
+        (["-"], "-"),
+        (["-", "--output", "a.jsonl"], "a.jsonl"),
+        (["a.csv", "--output", "-"], "-"),
+        ([], "predictions.csv"),
+    ],
+)
+def test_predict_writes_where_it_reads_from_unless_told_otherwise(
+    argv: list[str], output: str, calls: list[Any]
+) -> None:
+    assert main(["predict", *argv, "--format", "jsonl"]) == 0
+    assert (calls[0][2]["output"], calls[0][2]["format"]) == (Path(output), "jsonl")
 
 
 def test_evaluate_hands_on_its_flags(calls: list[Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from submillion.cli import EvaluateFlags, PlanFlags, PredictFlags, main
+from submillion.cli import EvaluateFlags, ExportFlags, PlanFlags, PredictFlags, main
 from submillion.config import RunFlags, flag_name, key_types, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +23,7 @@ OURS = re.compile(r"(?:submillion|python3? -m submillion|python3? (train|predict
 WORK = {
     "submillion.inference.run": ["train_resolved", "quickstart", "predict_file", "evaluate_source"],
     "submillion.inference.plan": ["show_plan"],
+    "submillion.interop.onnx": ["export_onnx"],
 }
 
 
@@ -106,7 +107,11 @@ def test_a_command_is_understood(command: str, no_work: list[str], capsys: pytes
 
 
 def test_every_flag_that_the_text_names_exists() -> None:
-    known = {flag_name(key) for kind in (RunFlags, PlanFlags, PredictFlags, EvaluateFlags) for key in key_types(kind)}
+    known = {
+        flag_name(key)
+        for kind in (RunFlags, PlanFlags, PredictFlags, EvaluateFlags, ExportFlags)
+        for key in key_types(kind)
+    }
     inline = " ".join(re.findall(r"`([^`]+)`", prose(README)))
     named = set(re.findall(r"(?<!\S)--[a-z][\w.-]*", inline)) - {"--help", "--version"}
     assert named and named <= known

@@ -1,11 +1,14 @@
 """Files appear whole or not at all."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, mkdtemp
 from typing import IO
+
+from submillion.errors import ConfigError
 
 
 @contextmanager
@@ -35,6 +38,49 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         Path(file.name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def write_folder_atomically(folder: Path, names: Collection[str]) -> Iterator[Path]:
+    """Yields an empty folder beside `folder`, which takes its place on success and is removed on any error.
+
+    An earlier `folder` is replaced where `check_replaceable` allows it: raises ConfigError where it does not.
+    """
+    folder = folder.absolute()
+    check_replaceable(folder, names)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    try:
+        yield part
+        for path in part.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            path.chmod(0o666 & ~_umask())
+        part.chmod(0o777 & ~_umask())
+        earlier = part.with_suffix(".earlier")
+        if folder.exists():
+            folder.rename(earlier)
+        try:
+            part.rename(folder)
+        except BaseException:
+            if earlier.exists():
+                earlier.rename(folder)
+            raise
+        shutil.rmtree(earlier, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def check_replaceable(folder: Path, names: Collection[str]) -> None:
+    """Raises ConfigError where `folder` is a file, or holds anything but files of these names."""
+    if folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if path.name not in names or path.is_dir())
+        if others:
+            shown = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
+            raise ConfigError(f"{folder}: expected a new or empty folder, found {shown} in it\nfix: name another one")
+    elif folder.exists():
+        raise ConfigError(f"{folder}: expected a folder, found a file\nfix: name another one")
 
 
 def check_writable(folder: Path) -> None:

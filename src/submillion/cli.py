@@ -35,6 +35,7 @@ commands
   train      train a classifier and save it in best_model/
   predict    label the rows of a file with a saved classifier
   evaluate   measure a saved classifier on labelled rows
+  export     write a saved classifier in another tool's format
   plan       count the trainable parameters of a run, without training it
 
 submillion COMMAND --help explains every flag and shows its default.
@@ -46,6 +47,7 @@ examples
   submillion train --data.source news.csv --lora.rank auto  your rows, the largest rank that fits the budget
   submillion plan --recipe quickstart --lora.rank 8         what would train, without training it
   submillion predict news.csv --scores                      label names and probabilities in predictions.csv
+  submillion predict - < texts.txt | sort | uniq -c         a label a line, as the lines come
   submillion evaluate --data.source labelled.csv            how well best_model/ does on your rows
 """
 
@@ -73,12 +75,20 @@ Recipes: {recipes}, or any .toml file."""
 PREDICT = """\
 Label the rows of INPUT with a saved classifier.
 
-INPUT: rows with a text column (csv, tsv, jsonl, parquet, pkl); without it, the one such file in the model's folder."""
+INPUT: rows with a text column (csv, tsv, jsonl, parquet, pkl; text also as .gz or .zst); without it, the one such file
+in the model's folder. With - a text a line is read from standard input, and its label written to standard output as
+soon as it is computed."""
 
 EVALUATE = """\
 Measure a saved classifier on labelled rows. Required: --data.source."""
 
+AnswerFormat = Literal["auto", "labels", "csv", "tsv", "jsonl"]
 Precision = Literal["auto", "bf16", "fp32"]
+
+EXPORT = """\
+Write the saved classifier MODEL in another tool's format into FOLDER, which is new, empty, or an earlier export.
+
+--to onnx: model.onnx, tokenizer.json and labels.json, to run without torch; checked with onnxruntime first."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,10 @@ class PredictFlags:
     model: str = "best_model"
     """Folder of the saved classifier."""
     output: str = "predictions.csv"
-    """The answers: ID,Label with the labels as integers."""
+    """The answers; - is standard output, the default where INPUT is -."""
+    format: AnswerFormat = "auto"
+    """csv and tsv: ID,Label with the labels as integers; jsonl: an object a row; labels: a label's name a line.
+    auto: labels (with scores, csv) to standard output, else what the output's name ends in, csv for any other end."""
     scores: bool = False
     """Write the label's name and every label's probability too."""
     base: str = ""
@@ -130,6 +143,17 @@ class EvaluateFlags:
     """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
 
 
+@dataclass(frozen=True)
+class ExportFlags:
+    to: str = ""
+    """Required. The format: onnx."""
+    int8: bool = False
+    """onnx: quantize the encoder's weights, and measure what that costs on the rows of data.source."""
+    data: EvaluateData = field(default_factory=EvaluateData)
+    base: str = ""
+    """The pretrained encoder, where it is not found under the name the classifier was trained with."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 where the input is at fault, 130 where it was interrupted."""
     try:
@@ -157,6 +181,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         "train": _train,
         "predict": _predict,
         "evaluate": _evaluate,
+        "export": _export,
         "plan": _plan,
     }
     if not argv:
@@ -213,10 +238,12 @@ def _predict(argv: Sequence[str]) -> None:
     flags = overlay(PredictFlags(), values, spell=flag_name)
     from submillion.inference.run import predict_file
 
+    to_stdout = words == ["-"] and "output" not in values
     predict_file(
         input=Path(words[0]) if words else None,
         model=Path(flags.model),
-        output=Path(flags.output),
+        output=Path("-" if to_stdout else flags.output),
+        format=flags.format,
         scores=flags.scores,
         base=flags.base,
         text_column=flags.text_column,
@@ -244,6 +271,40 @@ def _evaluate(argv: Sequence[str]) -> None:
         batch_size=flags.batch_size,
         precision=flags.precision,
     )
+
+
+def _export(argv: Sequence[str]) -> None:
+    if _asks_help(argv):
+        return _show_help("export MODEL FOLDER", EXPORT, ExportFlags())
+    values, words = read_flags(ExportFlags, argv, positionals=2)
+    flags = overlay(ExportFlags(), values, spell=flag_name)
+    formats = ", ".join(EXPORTS)
+    if flags.to not in EXPORTS:
+        found = f"found {flags.to!r}{did_you_mean(flags.to, list(EXPORTS))}" if flags.to else "found none"
+        raise ConfigError(f"--to: expected one of {formats}; {found}")
+    if len(words) < 2:
+        raise ConfigError(
+            f"expected a saved classifier and a folder to write, found {shown(words) or 'neither'}\n"
+            f"fix: submillion export best_model --to {flags.to} FOLDER"
+        )
+    EXPORTS[flags.to](Path(words[0]), Path(words[1]), flags)
+
+
+def _to_onnx(model: Path, folder: Path, flags: ExportFlags) -> None:
+    from submillion.interop.onnx import export_onnx
+
+    export_onnx(
+        model,
+        folder,
+        int8=flags.int8,
+        source=flags.data.source,
+        text_column=flags.data.text_column,
+        label_column=flags.data.label_column,
+        base=flags.base,
+    )
+
+
+EXPORTS: dict[str, Callable[[Path, Path, ExportFlags], None]] = {"onnx": _to_onnx}  # --to
 
 
 def _asks_help(argv: Sequence[str]) -> bool:

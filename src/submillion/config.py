@@ -61,7 +61,8 @@ class LoraConfig:
 @dataclass(frozen=True)
 class DataConfig:
     source: str = "fancyzhx/ag_news"
-    """A file (csv, tsv, jsonl, parquet, pkl), a folder with train.* and test.*, package:NAME/CORPUS, or a hub id."""
+    """A file (csv, tsv, jsonl, parquet, pkl; text also as .gz or .zst), a folder with train.* and test.*,
+    package:NAME/CORPUS, or a hub id."""
     text_column: str = ""
     """Empty: found by name (text, sentence, content ...)."""
     label_column: str = ""
@@ -119,6 +120,8 @@ class OutputConfig:
     """model.pt, metrics.json, history.jsonl and config.toml."""
     assets: str = "assets"
     """loss.png and accuracy.png."""
+    tensorboard: str = ""
+    """A folder for TensorBoard's event files, one a run, written as training goes; empty writes none."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ class ArtefactError(SubmillionError):
     """A saved model that is cut, altered, hostile or does not fit its base model."""
 
 
+class ExportError(SubmillionError):
+    """A model that another format cannot hold, or that came out of it with other answers."""
+
+
 class TrainingError(SubmillionError):
     """Training cannot go on, for example because the loss is not finite."""
 

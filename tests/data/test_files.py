@@ -122,7 +122,7 @@ def test_all_problems_of_a_file_in_one_error(write):
         "a.csv: 5 problems\n"
         "  row 4 (line 5): 1 fields, expected 2 as in the header\n"
         "  row 5 (line 6): 3 fields, expected 2 as in the header\n"
-        "  line 7: byte 5 (0xa3) is not UTF-8; if the file is Windows-1252, save it as UTF-8\n"
+        "  line 7: byte 5 (0xa3) is not UTF-8; if the text is Windows-1252, save it as UTF-8\n"
         "  row 2 (line 3): the text is empty\n"
         "  row 3 (line 4): the text is empty\n"
         "every row needs a text and, for training, a label: correct or remove these rows"

@@ -22,6 +22,7 @@ from news import (
 )
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import submillion
 from submillion.config import flat, resolve
@@ -248,7 +249,27 @@ def test_a_run_on_rows_in_memory_names_no_source_that_it_did_not_read(tiny_base:
     assert resolve(recipe=result.folder / "config.toml").config.data.source == "data in memory"
 
 
+def test_a_run_writes_tensorboard_s_event_files_where_it_is_told(
+    tiny_base: Path, news_csv: Path, tmp_path: Path
+) -> None:
+    events = tmp_path / "events"
+    result = train(data=news_csv, overrides=run_of(tiny_base, tmp_path, train__epochs=2, output__tensorboard=events))
+    found = EventAccumulator(str(events)).Reload()
+    assert [event.step for event in found.Scalars("train/loss")] == [line["step"] for line in result.history]
+    losses = [line["validation_loss"] for line in result.history if "validation_loss" in line]
+    assert [event.value for event in found.Scalars("validation/loss")] == pytest.approx(losses)
+
+
 # What is refused before it starts
+
+
+def test_a_missing_tensorboard_is_told_before_anything_is_read(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ConfigError, match="needs the package tensorboard"):
+        train(data=tmp_path / "missing.csv", overrides=run_of(tiny_base, tmp_path, output__tensorboard=tmp_path / "e"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_budget_is_held_before_the_data_is_read(tiny_base: Path, tmp_path: Path) -> None:

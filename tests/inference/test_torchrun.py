@@ -32,9 +32,11 @@ def test_training_leaves_one_set_of_files_equal_to_one_process_s(
     tiny_base: Path, news_csv: Path, tmp_path: Path
 ) -> None:
     exact = {"model__dropout": 0.0, "lora__dropout": 0.0, "train__epochs": 1}
-    shared = run_of(tiny_base, tmp_path / "shared", data__source=news_csv, **exact)
+    shared = run_of(tiny_base, tmp_path / "shared", data__source=news_csv, output__tensorboard="events", **exact)
     done = torchrun(tmp_path, "train", *flags_of(shared))
     assert done.returncode == 0, done.stderr
+    [events] = (tmp_path / "events").iterdir()  # of the first process alone
+    events.unlink()
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     model = {f"shared/best_model/{name}" for name in ("model.pt", "metrics.json", "history.jsonl", "config.toml")}
     assert files == model | {"shared/assets/loss.png", "shared/assets/accuracy.png"}

@@ -1,12 +1,14 @@
-"""Data files to columns of Python values: csv, tsv, jsonl, json, parquet, txt, pickle. Text files are UTF-8."""
+"""Data files to columns of Python values: csv, tsv, jsonl, json, parquet, txt, pickle. Text files are UTF-8, and may be
+compressed with gzip or zstd."""
 
 import csv
 import json
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from submillion.data.compression import CODECS, codec_of, data_name, open_data
 from submillion.data.objects import is_splits, table_from_object
 from submillion.data.pickles import read_pickle
 from submillion.data.tables import Pick, Problems, Table, checked_texts, from_arrow, pick_text
@@ -15,7 +17,9 @@ from submillion.errors import DataError
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".pkl", ".pickle")
 INPUT_SUFFIXES = (".pkl", ".pickle", ".csv", ".tsv", ".jsonl", ".parquet", ".txt")
 ARTEFACT_FILES = ("model.pt", "metrics.json", "history.jsonl", "config.toml", "README.md", "predictions.csv")
+COMPRESSIBLE = (".csv", ".tsv", ".jsonl", ".json", ".txt")  # parquet compresses its own columns
 CHUNK_ROWS = 4096
+STREAM_BYTES = 65_536  # of a stream at a time, about what a pipe holds
 
 
 def iter_texts(path: str | Path, text_column: str = "", chunk_rows: int = CHUNK_ROWS) -> Iterator[list[str]]:
@@ -45,6 +49,38 @@ def check_texts(path: str | Path, text_column: str = "") -> int:
     return count
 
 
+def stream_texts(stream: BinaryIO, name: str = "standard input") -> Iterator[list[str]]:
+    """The lines of a stream as they come: what has arrived by now, at most STREAM_BYTES and one line, is a chunk.
+
+    So a slow writer has each line answered at once, and a fast one has them computed many at a time. Raises DataError
+    at a line that is empty or not UTF-8, naming it, after the lines before it.
+    """
+    read = getattr(stream, "read1", stream.read)  # returns with what a pipe holds already, and does not wait for more
+    done, rest, ended = 0, b"", False
+    while not ended:
+        block = read(STREAM_BYTES)
+        ended = not block
+        *lines, rest = (rest + block).split(b"\n")
+        if ended and rest:
+            lines = [rest]
+        texts, problems = _texts_of(lines, done, name)
+        if problems.count:
+            good = next(index for index in range(len(lines)) if _texts_of(lines[: index + 1], done, name)[1].count)
+            if good:
+                yield texts[:good]
+            raise problems.error()
+        if texts:
+            yield texts
+        done += len(lines)
+
+
+def _texts_of(lines: list[bytes], before: int, name: str) -> tuple[list[str], Problems]:
+    problems = Problems(name, fix="every line is a text in UTF-8: correct or remove these lines")
+    numbers = range(before + 1, before + len(lines) + 1)
+    texts = [_decoded(raw, number, name, problems).rstrip("\r\n") for number, raw in zip(numbers, lines, strict=True)]
+    return checked_texts(Table({"text": texts}, problems, numbers, numbers), "text"), problems
+
+
 def find_input(folder: str | Path) -> Path:
     """The one data file that lies in a folder, beside the artefact's own files.
 
@@ -56,20 +92,23 @@ def find_input(folder: str | Path) -> Path:
     found = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in INPUT_SUFFIXES
-        and path.name not in ARTEFACT_FILES
-        and not path.name.startswith(".")
-        and path.is_file()
+        if _input_suffix(path) and path.name not in ARTEFACT_FILES and not path.name.startswith(".") and path.is_file()
     )
     if len(found) == 1:
         return found[0]
     if not found:
         raise DataError(
-            f"{folder}: no data file in it; looked for *{', *'.join(INPUT_SUFFIXES)}, apart from the model's own "
+            f"{folder}: no data file in it; looked for *{', *'.join(INPUT_SUFFIXES)} (text also "
+            f"as {', '.join(f'*{suffix}' for suffix in CODECS)}), apart from the model's own "
             f"{', '.join(ARTEFACT_FILES)}; put one there or name it: predict FILE"
         )
     listed = "\n  ".join(path.name for path in found)
     raise DataError(f"{folder}: several data files in it; name one: predict FILE\n  {listed}")
+
+
+def _input_suffix(path: Path) -> bool:
+    suffix = data_name(path).suffix.lower()
+    return suffix in (COMPRESSIBLE if codec_of(path) else INPUT_SUFFIXES) and suffix != ".json"
 
 
 def read_table(path: Path, pick: Pick) -> Table:
@@ -105,7 +144,13 @@ def _problems_of(path: Path) -> Problems:
 
 def _stream(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:
     """Chunks of the picked columns, at least one row in all."""
-    suffix = path.suffix.lower()
+    suffix = data_name(path).suffix.lower()
+    if codec_of(path) and suffix not in COMPRESSIBLE:
+        raise DataError(
+            f"{path.name}: expected compressed text, a name that ends in "
+            f"{', '.join(f'{suffix}{codec}' for suffix in COMPRESSIBLE for codec in CODECS)}"
+            + ("; unpack it first" if suffix in SUFFIXES else "")
+        )
     if suffix in (".csv", ".tsv"):
         chunks = _csv_chunks(path, pick, problems, chunk_rows)
     elif suffix == ".txt":
@@ -117,7 +162,10 @@ def _stream(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iter
     elif suffix in (".pkl", ".pickle"):
         chunks = _pickle_chunks(path, pick, problems, chunk_rows)
     else:
-        raise DataError(f"{path.name}: expected a file that ends in {', '.join((*SUFFIXES, '.txt'))}")
+        raise DataError(
+            f"{path.name}: expected a file that ends in {', '.join((*SUFFIXES, '.txt'))}, "
+            f"text also with {' or '.join(CODECS)} after it"
+        )
     empty = True
     for chunk in chunks:
         empty = False
@@ -139,21 +187,32 @@ def _chunked(rows: Iterator[Row], names: list[str], problems: Problems, chunk_ro
 
 def _lines(path: Path, problems: Problems) -> Iterator[str]:
     """Lines with their ends, decoded one by one so that every broken one is found."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise DataError(f"{path.name}: expected UTF-8, found UTF-16 (byte order mark); save it as UTF-8")
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            if b"\0" in raw:
-                problems.add(f"line {number}: byte {raw.index(0) + 1} is NUL, which no text file holds")
-                raw = raw.replace(b"\0", b"?")
-            try:
-                yield raw.decode()
-            except UnicodeDecodeError as error:
-                byte = f"byte {error.start + 1} (0x{raw[error.start]:02x})"
-                problems.add(f"line {number}: {byte} is not UTF-8; if the file is Windows-1252, save it as UTF-8")
-                yield raw.decode(errors="replace")
+    number = 0
+    with open_data(path) as file:
+        try:
+            for number, raw in enumerate(file, start=1):
+                yield _decoded(raw, number, path.name, problems)
+        except OSError as error:
+            if not codec_of(path):
+                raise
+            raise problems.stop(f"after line {number}: the {codec_of(path)} file is cut or damaged ({error})") from None
+
+
+def _decoded(raw: bytes, number: int, name: str, problems: Problems) -> str:
+    """A line as text; what is wrong with it is added to the problems. Raises DataError for UTF-16."""
+    if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{name}: expected UTF-8, found UTF-16 (byte order mark); save it as UTF-8")
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in raw:
+        problems.add(f"line {number}: byte {raw.index(0) + 1} is NUL, which no text file holds")
+        raw = raw.replace(b"\0", b"?")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start + 1} (0x{raw[error.start]:02x})"
+        problems.add(f"line {number}: {byte} is not UTF-8; if the text is Windows-1252, save it as UTF-8")
+        return raw.decode(errors="replace")
 
 
 def _txt_rows(path: Path, problems: Problems) -> Iterator[Row]:
@@ -163,12 +222,12 @@ def _txt_rows(path: Path, problems: Problems) -> Iterator[Row]:
 
 def _csv_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # the default refuses a text of 131,073 characters
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = "\t" if data_name(path).suffix.lower() == ".tsv" else ","
     reader = csv.reader(_lines(path, problems), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
-        raise problems.stop(f"line 1: the header is no {path.suffix[1:]} ({error})") from None
+        raise problems.stop(f"line 1: the header is no {data_name(path).suffix[1:]} ({error})") from None
     others = [name for name, mark in (("','", ","), ("';'", ";"), ("a tab", "\t")) if mark in "".join(header)]
     if len(header) == 1 and others:
         expected = "a tab" if delimiter == "\t" else "','"
@@ -209,7 +268,7 @@ def _csv_rows(reader: Any, header: list[str], wanted: list[str], problems: Probl
 
 
 def _json_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:
-    items = _json_array(path, problems) if path.suffix.lower() == ".json" else None
+    items = _json_array(path, problems) if data_name(path).suffix.lower() == ".json" else None
     numbered = _jsonl_objects(path, problems) if items is None else items
     first = next(numbered, None)
     if first is None:
@@ -243,13 +302,18 @@ def _jsonl_objects(path: Path, problems: Problems) -> Iterator[JsonObject]:
 
 def _json_array(path: Path, problems: Problems) -> Iterator[JsonObject] | None:
     """The objects of a .json file that is one array; None for one that has an object a line."""
-    with path.open("rb") as file:
-        if not file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            return None
     try:
-        items = json.loads(path.read_bytes())
+        with open_data(path) as file:
+            start = file.read(1024)
+            if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+                return None
+            items = json.loads(start + file.read())
     except (ValueError, RecursionError) as error:
         raise problems.stop(f"no JSON array ({error})") from None
+    except OSError as error:
+        if not codec_of(path):
+            raise
+        raise problems.stop(f"the {codec_of(path)} file is cut or damaged ({error})") from None
 
     def objects() -> Iterator[JsonObject]:
         for number, item in enumerate(items, start=1):

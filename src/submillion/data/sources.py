@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from submillion.config import DataConfig
-from submillion.data.files import SUFFIXES, check_exists, read_table
+from submillion.data.compression import CODECS, codec_of, data_name
+from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
 from submillion.data.objects import SPLIT_NAMES, arrow_from_dataset, is_splits, table_from_object
 from submillion.data.pickles import read_pickle
 from submillion.data.tables import Pick, Problems, Table, pick_text_and_label
@@ -51,7 +52,7 @@ def read_source(config: DataConfig, data: object | None = None) -> Source:
         return _from_package(source, config)
     if path.is_dir():
         return _from_folder(path, config)
-    if path.exists() or source.startswith((".", "/", "~")) or path.suffix.lower() in (*SUFFIXES, ".txt"):
+    if path.exists() or source.startswith((".", "/", "~")) or path.suffix.lower() in (*SUFFIXES, ".txt", *CODECS):
         return _from_file(path, config)
     return _from_hub(source, config)
 
@@ -92,8 +93,10 @@ def _from_file(path: Path, config: DataConfig) -> Source:
 def _from_folder(folder: Path, config: DataConfig) -> Source:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.stem in SPLIT_NAMES and path.suffix.lower() in SUFFIXES and path.is_file():
-            found.setdefault(SPLIT_NAMES[path.stem], []).append(path)
+        name = data_name(path)
+        known = COMPRESSIBLE if codec_of(path) else SUFFIXES
+        if name.stem in SPLIT_NAMES and name.suffix.lower() in known and path.is_file():
+            found.setdefault(SPLIT_NAMES[name.stem], []).append(path)
     several = [f"{split}: {', '.join(path.name for path in paths)}" for split, paths in found.items() if len(paths) > 1]
     if several:
         raise DataError(f"{folder}: one file a split is expected, found several for {'; '.join(several)}")

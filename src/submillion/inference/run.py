@@ -3,9 +3,10 @@
 import csv
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ import numpy as np
 from submillion.atomic import check_writable, write_atomically
 from submillion.config import Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
 from submillion.data.corpus import Corpus, Rows, load_corpus, load_rows
-from submillion.data.files import check_texts, find_input, iter_texts
+from submillion.data.files import check_texts, find_input, iter_texts, stream_texts
 from submillion.data.tokenizer import Tokenizer
 from submillion.errors import BaseModelError, ConfigError, DataError
+from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.classifier import Classifier
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
@@ -33,6 +35,7 @@ from submillion.training.distributed import World, join
 from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import progress
+from submillion.training.tensorboard import check_tensorboard, event_writer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,10 +79,12 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     console = Console(quiet=not world.is_first)
     config = resolved.config
     print_config(resolved, console)
+    if config.output.tensorboard:
+        check_tensorboard()
     # What cannot fit is refused before anything is loaded; two labels are the least there can be.
     planned(config, len(config.data.label_names) or 2)
     if world.is_first:
-        for folder in (config.output.dir, config.output.assets):
+        for folder in filter(None, (config.output.dir, config.output.assets, config.output.tensorboard)):
             check_writable(Path(folder))
     base = find_base(config.model.base, config.model.revision)
     shape = _fitting_shape(config, base)
@@ -102,9 +107,10 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     )
     network.encoder.load(read_checkpoint(base.folder))
     network.to_compute(compute.dtype, compute.device)
-    start = time.perf_counter()
-    result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world)
-    seconds = time.perf_counter() - start
+    with event_writer(config.output.tensorboard if world.is_first else "") as on_record:
+        start = time.perf_counter()
+        result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world, on_record)
+        seconds = time.perf_counter() - start
 
     metrics: dict[str, Any] = {}
     for name, rows in (("validation", validation_rows), ("test", test_rows)):
@@ -175,6 +181,9 @@ def quickstart(resolved: Resolved) -> None:
             print_summary(trained, Console(), output)
 
 
+STANDARD = Path("-")  # standard input, standard output
+
+
 def predict_file(
     input: Path | None = None,
     model: Path = Path("best_model"),
@@ -184,57 +193,67 @@ def predict_file(
     text_column: str = "",
     batch_size: int = 0,
     precision: str = "auto",
+    format: str = "auto",
 ) -> int:
     """Labels every text of a file, streaming: memory does not grow with the file. Returns the number of rows.
 
-    Writes a CSV with the header ID,Label: IDs 0..n-1 in file order, labels as integers. scores adds the label's name
-    and a calibrated probability per label. input None takes the one data file in the model's folder. The whole file is
-    checked first, and the output appears whole or not at all. Under torchrun the processes share the rows of each chunk
-    and the first writes the file. Raises SubmillionError.
+    Writes what `answer_lines` describes; as CSV, IDs 0..n-1 in file order and labels as integers. input None takes the
+    one data file in the model's folder. A file is checked whole first, and the output appears whole or not at all.
+    input -: a text a line from standard input, each answered as soon as it is computed. output -: standard output,
+    flushed chunk by chunk; what else there is to say then goes to standard error. Under torchrun the processes share
+    the rows of each chunk and the first writes the file. Raises SubmillionError.
     """
     from rich.console import Console
 
+    format = answer_format(format, output, scores)
     with join() as world:
-        console = Console(quiet=not world.is_first)
+        console = Console(quiet=not world.is_first, stderr=output == STANDARD)
         input = input or find_input(find_artefact(model).parent)
-        total = check_texts(input, text_column)
+        if input == STANDARD and world.size > 1:
+            raise ConfigError("standard input can only be read by one process\nfix: without torchrun, or give a file")
+        if input == STANDARD and text_column:
+            raise ConfigError("--text-column: standard input is a text a line, without columns\nfix: leave it out")
+        total = 0 if input == STANDARD else check_texts(input, text_column)
         classifier = Classifier.load(model, base=base, precision=precision)
-        header = ["ID", "Label"] + (["Name", *(f"p_{name}" for name in classifier.label_names)] if scores else [])
+        chunks = stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column)
         counts = np.zeros(len(classifier.label_names), dtype=np.int64)
         start = time.perf_counter()
-        with _first_writes(output, world) as file, progress("predicting", total, world.is_first) as advance:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            next_id = 0
-            for logits in classifier.stream_logits(iter_texts(input, text_column), batch_size, advance, world):
+        with (
+            _first_writes(output, world) as file,
+            progress("predicting", total, world.is_first and total > 0) as advance,
+        ):
+            file.write(header_line(format, classifier.label_names, scores))
+            for logits in classifier.stream_logits(chunks, batch_size, advance, world):
                 labels = logits.argmax(axis=1)
+                probabilities = classifier.probabilities(logits) if scores else None
+                first_id = int(counts.sum())
+                file.write(answer_lines(format, classifier.label_names, first_id, labels, probabilities))
                 counts += np.bincount(labels, minlength=len(counts))
-                writer.writerows(_prediction_rows(classifier, logits, labels, next_id, scores))
-                next_id += len(labels)
+                if output == STANDARD:
+                    file.flush()
         world.wait()
-        seconds = time.perf_counter() - start
+        seconds, rows = time.perf_counter() - start, int(counts.sum())
         shares = ", ".join(f"{name} {n:,}" for name, n in zip(classifier.label_names, counts, strict=True))
         console.print(
-            f"{next_id:,} rows of {input} -> {output}  ({next_id / seconds:.0f} rows/s)\n  {shares}",
+            f"{rows:,} rows of {_named(input, 'input')} -> {_named(output, 'output')}  ({rows / seconds:.0f} rows/s)"
+            f"\n  {shares}",
             soft_wrap=True,
             highlight=False,
             markup=False,
         )
-        return next_id
+        return rows
+
+
+def _named(path: Path, role: str) -> str:
+    return f"standard {role}" if path == STANDARD else str(path)
 
 
 def _first_writes(path: Path, world: World) -> AbstractContextManager[IO]:
-    """The file at `path`, whole or not at all, for the first process; for the others, one that keeps nothing."""
-    return write_atomically(path) if world.is_first else open(os.devnull, "w", encoding="utf-8")
-
-
-def _prediction_rows(
-    classifier: Classifier, logits: np.ndarray, labels: np.ndarray, first_id: int, scores: bool
-) -> Iterator[list]:
-    probabilities = classifier.probabilities(logits) if scores else np.zeros((len(labels), 0))
-    for offset, (label, row) in enumerate(zip(labels, probabilities, strict=True)):
-        name = [classifier.label_names[label]] if scores else []
-        yield [first_id + offset, int(label), *name, *(f"{p:.6f}" for p in row)]
+    """Standard output or the file at `path`, whole or not at all, for the first process; for the others, one that keeps
+    nothing."""
+    if not world.is_first:
+        return open(os.devnull, "w", encoding="utf-8")
+    return nullcontext(sys.stdout) if path == STANDARD else write_atomically(path)
 
 
 def evaluate_source(
@@ -255,7 +274,7 @@ def evaluate_source(
 
     with join() as world:
         classifier = Classifier.load(model, base=base, precision=precision)
-        rows = _rows_to_measure(classifier, source, text_column, label_column)
+        rows = rows_to_measure(classifier, source, text_column, label_column)
         start = time.perf_counter()
         with progress("evaluating", len(rows.texts), world.is_first) as advance:
             logits = classifier.logits(rows.texts, batch_size, advance, world)
@@ -268,7 +287,11 @@ def evaluate_source(
         return metrics
 
 
-def _rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+def rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+    """A source's test split, or all rows of a single file; where the model was trained on it, the rows held out then.
+
+    Raises DataError where these are none, or where the source cannot be read.
+    """
     own, seed = classifier.config.data, classifier.config.seed
     if source != own.source and (not Path(source).exists() or Path(source).resolve() != Path(own.source).resolve()):
         return load_rows(source, classifier.label_names, text_column, label_column)

@@ -22,6 +22,7 @@ from submillion.training.dropout import Dropout
 from submillion.training.prefix import Prefix, frozen_prefix
 from submillion.training.progress import Advance, progress
 from submillion.training.schedule import learning_rate_factor
+from submillion.training.tensorboard import Record
 
 HEAD_ITERATIONS = 200  # of L-BFGS at most, before the first step; a linear one takes about 50
 
@@ -53,6 +54,7 @@ def fit(
     seed: int,
     compute: Compute,
     world: World = ALONE,
+    on_record: Record | None = None,
 ) -> FitResult:
     """Trains the model's parameters in place and leaves it with the best ones: those of the lowest validation loss.
 
@@ -62,6 +64,8 @@ def fit(
     The processes of `world` draw the same batches, each takes its share of their rows, and the summed gradients are one
     process's to rounding, dropout masks aside: each draws its own. All call this with the same arguments and end with
     the same parameters. Raises DistributedError where one of them is gone.
+
+    on_record gets each line of the history as soon as there is one.
     """
     if model.merged:
         raise ValueError("unmerge the adapters before training: merged, they get no gradient")
@@ -136,6 +140,8 @@ def fit(
                         )
                         best.update(step, record["validation_loss"], model)
                     history.append(record)
+                    if on_record:
+                        on_record(record)
                 if best.stale:
                     break
             if best.stale:

@@ -1,0 +1,76 @@
+"""Predictions as lines of text: label names, csv, tsv, jsonl."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from submillion.errors import ConfigError
+
+
+def answer_format(asked: str, output: Path, scores: bool) -> str:
+    """One of "labels", "csv", "tsv" and "jsonl": the one asked for; for "auto" what suits the output.
+
+    Raises ConfigError for scores in a line that holds the label's name alone.
+    """
+    if asked == "labels" and scores:
+        raise ConfigError("--format labels has no place for --scores\nfix: --format csv, tsv or jsonl")
+    if asked != "auto":
+        return asked
+    if output == Path("-"):
+        return "csv" if scores else "labels"
+    return {".tsv": "tsv", ".jsonl": "jsonl"}.get(output.suffix.lower(), "csv")
+
+
+def header_line(format: str, label_names: Sequence[str], scores: bool) -> str:
+    """The first line of a csv or tsv; "" for the other formats."""
+    if format not in ("csv", "tsv"):
+        return ""
+    return _separated([["ID", "Label"] + (["Name", *(f"p_{name}" for name in label_names)] if scores else [])], format)
+
+
+def answer_lines(
+    format: str, label_names: Sequence[str], first_id: int, labels: np.ndarray, probabilities: np.ndarray | None
+) -> str:
+    """One line a row, each ended: labels int64 [rows], probabilities float32 [rows, labels] where they are wanted.
+
+    labels: the label's name. csv, tsv: the ID, counted from first_id, the label as an integer; with probabilities the
+    name and a probability a label. jsonl: the same with names, {"id": 0, "label": 2, "name": "World"}, and
+    "probabilities" by name.
+    """
+    names = [label_names[label] for label in labels]
+    if format == "labels":
+        return "".join(f"{name}\n" for name in names)
+    rows = list(_rows(label_names, first_id, labels, names, probabilities))
+    if format == "jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return _separated([_flat(row, probabilities is not None) for row in rows], format)
+
+
+def _rows(
+    label_names: Sequence[str],
+    first_id: int,
+    labels: np.ndarray,
+    names: Sequence[str],
+    probabilities: np.ndarray | None,
+) -> Iterator[dict]:
+    for index, (label, name) in enumerate(zip(labels, names, strict=True)):
+        row = {"id": first_id + index, "label": int(label), "name": name}
+        if probabilities is not None:
+            found = (round(float(p), 6) for p in probabilities[index])
+            row["probabilities"] = dict(zip(label_names, found, strict=True))
+        yield row
+
+
+def _flat(row: dict, scores: bool) -> list:
+    named = [row["name"], *(f"{p:.6f}" for p in row["probabilities"].values())] if scores else []
+    return [row["id"], row["label"], *named]
+
+
+def _separated(rows: Sequence[Sequence[object]], format: str) -> str:
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t" if format == "tsv" else ",", lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,257 @@
+"""To ONNX: the merged network as one file that runs without torch, checked against ours before it is called done."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from submillion.atomic import check_replaceable, write_folder_atomically
+from submillion.data.corpus import Rows
+from submillion.data.tokenizer import Tokenizer, Tokens
+from submillion.errors import ConfigError, DataError, ExportError
+from submillion.inference.classifier import Classifier
+from submillion.inference.run import rows_to_measure
+from submillion.interop.onnx_graph import to_onnx
+from submillion.training.batches import evaluation_batches, pad_batch
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+FILES = ("model.onnx", "tokenizer.json", "labels.json")
+TOLERANCE = 1e-4  # of a logit, fp32
+LOUD_POINTS = 0.3  # of accuracy lost to int8 that are more than a note
+
+
+@dataclass(frozen=True)
+class OnnxReport:
+    difference: float  # largest of any logit, fp32, on the ragged batches
+    rows: int = 0  # measured; 0 where there were none to measure on
+    agreement: float = 1.0  # share of the rows with the same label as ours
+    accuracy: float = 0.0  # of the exported model
+    our_accuracy: float = 0.0
+
+    @property
+    def points_lost(self) -> float:
+        return 100 * (self.our_accuracy - self.accuracy)
+
+
+def export_onnx(
+    model: Path,
+    folder: Path,
+    int8: bool = False,
+    source: str = "",
+    text_column: str = "",
+    label_column: str = "",
+    base: str = "",
+) -> OnnxReport:
+    """Writes folder/model.onnx, tokenizer.json and labels.json, all or nothing, and prints how it was checked.
+
+    model.onnx: input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels], adapters merged. It is
+    run by onnxruntime on ragged batches first, and must give our fp32 logits to 1e-4. int8: onnxruntime's dynamic
+    quantization of the encoder's weights, per channel, measured on `source` or, without it, on the test rows of the
+    data it was trained on. Raises ConfigError where the packages are missing or the folder holds other files,
+    ExportError where the logits differ, and what `Classifier.load` and `evaluate_source` raise.
+    """
+    check_packages()
+    check_replaceable(folder, FILES)
+    classifier = Classifier.load(model, base=base, precision="fp32")
+    rows = None
+    if source or int8:
+        rows = _rows(classifier, source, text_column, label_column)
+    with write_folder_atomically(folder, FILES) as part:
+        path = part / "model.onnx"
+        graph = to_onnx(classifier.network, _metadata(classifier))
+        path.write_bytes(graph.SerializeToString())
+        report = OnnxReport(check_logits(classifier, path))
+        if int8:
+            quantize(graph, path)
+        if rows is not None:
+            report = _measured(classifier, path, rows.texts, rows.labels, report.difference)
+        (part / "tokenizer.json").write_text(_tokenizer_json(classifier), encoding="utf-8")
+        (part / "labels.json").write_text(json.dumps(classifier.label_names, ensure_ascii=False), encoding="utf-8")
+    _print_report(report, folder, int8)
+    return report
+
+
+def _rows(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+    try:
+        return rows_to_measure(classifier, source or classifier.config.data.source, text_column, label_column)
+    except DataError as error:
+        if source:
+            raise
+        raise DataError(f"no rows to measure int8 on: {error}\nfix: --data.source with labelled rows") from None
+
+
+def check_packages() -> None:
+    """Raises ConfigError where onnx or onnxruntime cannot be imported."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"--to onnx needs the packages onnx and onnxruntime ({error})\nfix: pip install 'submillion[onnx]'"
+        ) from None
+
+
+# The check
+
+
+def check_logits(classifier: Classifier, path: Path) -> float:
+    """The largest difference of any logit between the file and our fp32 network, on ragged batches of random tokens.
+
+    Raises ExportError above 1e-4.
+    """
+    session = open_session(path)
+    difference = 0.0
+    for input_ids, attention_mask in _ragged_batches(classifier):
+        with torch.inference_mode():
+            device = classifier.compute.device
+            ours = classifier.network(input_ids.to(device), attention_mask.to(device)).cpu().numpy()
+        difference = max(difference, float(np.abs(_run(session, input_ids, attention_mask) - ours).max()))
+    if not difference <= TOLERANCE:  # NaN too
+        raise ExportError(
+            f"the ONNX graph's logits differ from ours by {difference:.1e}, expected at most {TOLERANCE:.0e}\n"
+            "Nothing was written. This is a fault of the export: please report it with the name of the base model."
+        )
+    return difference
+
+
+def open_session(path: Path) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: "onnxruntime.InferenceSession", input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:
+    """float32 [batch, labels]"""
+    inputs = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
+    return np.asarray(session.run(["logits"], inputs)[0])
+
+
+def _ragged_batches(classifier: Classifier) -> Iterator[tuple[Tensor, Tensor]]:
+    """input_ids and attention_mask, int64 [batch, length], padded on the right; lengths from 1 to the longest."""
+    shape, longest = classifier.network.encoder.shape, classifier.config.model.max_length
+    generator = torch.Generator().manual_seed(0)
+    for lengths in ([longest], [3], [1, longest // 2, longest], [2, longest // 4 + 1, 3, longest // 3 + 1]):
+        attention_mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+        input_ids = torch.randint(0, shape.vocab_size, attention_mask.shape, generator=generator)
+        input_ids = torch.where(input_ids == shape.pad_id, shape.vocab_size - 1, input_ids)  # no padding inside a row
+        yield torch.where(attention_mask == 1, input_ids, shape.pad_id), attention_mask
+
+
+# int8
+
+
+def quantize(model: "onnx.ModelProto", path: Path) -> None:
+    """Writes the model with the encoder's MatMul weights and embeddings in int8, one scale a column, to `path`.
+
+    Activations are quantized as they come, one scale a batch. The head and MPNet's relative bias stay in fp32.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    exact = [
+        node.name for node in model.graph.node if any(name.startswith(("head.", "relative")) for name in node.input)
+    ]
+    with _no_advice():
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["MatMul", "Gather"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=exact,
+        )
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """onnxruntime advises a preprocessing that folds what this graph does not have."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _measured(
+    classifier: Classifier, path: Path, texts: list[str], labels: np.ndarray, difference: float
+) -> OnnxReport:
+    """Labels and accuracy of the file beside ours, on labels int64 [rows]."""
+    tokens = classifier.tokenizer.encode(texts, classifier.config.model.max_length)
+    ours = classifier.logits(texts).argmax(axis=1)
+    theirs = _logits_of(open_session(path), classifier, tokens).argmax(axis=1)
+    return OnnxReport(
+        difference,
+        len(texts),
+        float((ours == theirs).mean()),
+        float((theirs == labels).mean()),
+        float((ours == labels).mean()),
+    )
+
+
+def _logits_of(session: "onnxruntime.InferenceSession", classifier: Classifier, tokens: Tokens) -> np.ndarray:
+    """float32 [rows, labels]"""
+    shape = classifier.network.encoder.shape
+    logits = np.zeros((len(tokens), len(classifier.label_names)), dtype=np.float32)
+    for rows in evaluation_batches(tokens.lengths, classifier.config.train.eval_batch_size):
+        logits[rows] = _run(session, *pad_batch(tokens, rows, shape.pad_id, shape.max_tokens))
+    return logits
+
+
+# What lies beside it
+
+
+def _tokenizer_json(classifier: Classifier) -> str:
+    """The tokenizer, set to cut and pad as the model expects, so that its reader need not know how."""
+    backend = Tokenizer.from_str(classifier.tokenizer.to_str(), "").backend
+    pad_id = classifier.network.encoder.shape.pad_id
+    backend.enable_truncation(classifier.config.model.max_length)
+    backend.enable_padding(pad_id=pad_id, pad_token=backend.id_to_token(pad_id) or "[PAD]")
+    return backend.to_str()
+
+
+def _metadata(classifier: Classifier) -> dict[str, str]:
+    return {
+        "label_names": json.dumps(classifier.label_names, ensure_ascii=False),
+        "temperature": str(classifier.temperature),
+        "max_length": str(classifier.config.model.max_length),
+        "base": classifier.config.model.base,
+    }
+
+
+def _print_report(report: OnnxReport, folder: Path, int8: bool) -> None:
+    import onnxruntime
+    from rich.console import Console
+
+    kind = "int8" if int8 else "fp32"
+    size = (folder / "model.onnx").stat().st_size / 1e6
+    lines = [
+        f"written  {folder}: model.onnx ({kind}, {size:.1f} MB), tokenizer.json, labels.json",
+        f"checked  onnxruntime {onnxruntime.__version__}, ragged batches in fp32: "
+        f"logits differ by {report.difference:.1e} at most",
+    ]
+    if report.rows:
+        lines.append(
+            f"{kind}     {report.rows:,} rows: accuracy {report.accuracy:.2%}, ours {report.our_accuracy:.2%}; "
+            f"the same label for {report.agreement:.2%}"
+        )
+    Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    if report.points_lost > LOUD_POINTS:
+        Console(stderr=True).print(
+            f"WARNING: {kind} loses {report.points_lost:.2f} points of accuracy on these rows\n"
+            "fix: export without --int8, unless its size and speed are worth that",
+            style="bold red",
+            soft_wrap=True,
+            highlight=False,
+        )

@@ -1,0 +1,202 @@
+"""The network as an ONNX graph: batch and length are free.
+
+Built node by node from the network's own tensors, not traced, so that every operation in it is one written here.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from submillion.errors import ExportError
+from submillion.model.classifier import TextClassifier
+from submillion.model.encoder import PADDING_BIAS, Encoder, EncoderLayer, LayerNorm, relative_buckets
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET, IR_VERSION = 20, 10  # the first opset with Gelu; onnxruntime 1.18 and later read both
+_MOST_BYTES = 2_000_000_000  # protobuf's limit for one file is 2 GiB
+_INT64, _FLOAT = 7, 1  # onnx.TensorProto's own numbers, so that importing this module does not need onnx
+
+
+class _Graph:
+    """Nodes in the order they run, and the constants they read. An operation's result is a name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, value: Tensor | np.ndarray, name: str = "") -> str:
+        from onnx import numpy_helper
+
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        name = name or f"constant_{len(self.constants)}"
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def number(self, value: float) -> str:
+        return self.constant(np.array(value, dtype=np.float32))
+
+    def integers(self, *values: int) -> str:
+        return self.constant(np.array(values, dtype=np.int64))
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        name = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def split(self, x: str, parts: int) -> list[str]:
+        """x [..., parts * n] -> as many of [..., n]."""
+        from onnx import helper
+
+        names = [f"Split_{len(self.nodes)}_{part}" for part in range(parts)]
+        self.nodes.append(helper.make_node("Split", [x], names, name=names[0], axis=-1, num_outputs=parts))
+        return names
+
+    def linear(self, x: str, weight: Tensor, bias: Tensor, name: str) -> str:
+        """weight [out, in], stored the other way round: what MatMul, and its quantization, reads as it is."""
+        product = self.op("MatMul", x, self.constant(weight.t(), f"{name}.weight"))
+        return self.op("Add", product, self.constant(bias, f"{name}.bias"))
+
+    def norm(self, x: str, norm: LayerNorm, name: str) -> str:
+        scale, shift = self.constant(norm.weight, f"{name}.weight"), self.constant(norm.bias, f"{name}.bias")
+        return self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=norm.eps)
+
+    def slice(self, x: str, axis: int, end: str) -> str:
+        """The first `end` places of an axis; end is a name, int64 [1]."""
+        return self.op("Slice", x, self.integers(0), end, self.integers(axis))
+
+
+def to_onnx(network: TextClassifier, metadata: dict[str, str] | None = None) -> "onnx.ModelProto":
+    """The network, in fp32 and merged, as a checked model; its batch and its length are free.
+
+    Raises ValueError where adapters are not merged, ExportError above the 2 GB that one file holds.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    layers = network.encoder.layer_list()
+    if any(len(linear.lora_A) and not linear.merged for layer in layers for linear in layer.linears()):
+        raise ValueError("merge the adapters first")
+    num_bytes = sum(4 * tensor.numel() for tensor in network.encoder.published_tensors().values())
+    if num_bytes > _MOST_BYTES:
+        raise ExportError(f"the encoder takes {num_bytes / 1e9:.1f} GB in fp32, and one ONNX file holds at most 2 GB")
+    graph = _Graph()
+    bias = _attention_bias(graph, network.encoder)
+    x = _embeddings(graph, network.encoder)
+    for index, layer in enumerate(layers):
+        first_only = network.pooling == "first" and layer is layers[-1]
+        x = _layer(graph, layer, x, bias, f"layer.{index}", first_only)
+    _head(graph, network, x)
+    free = ["batch", "length"]
+    proto = helper.make_graph(
+        graph.nodes,
+        "submillion",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, free) for name in ("input_ids", "attention_mask")],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", network.head.out_proj.out_features])],
+        list(graph.constants.values()),
+    )
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="submillion")
+    model.ir_version = IR_VERSION
+    helper.set_model_props(model, metadata or {})
+    onnx.checker.check_model(model)
+    return model
+
+
+def _embeddings(graph: _Graph, encoder: Encoder) -> str:
+    """What enters layer 0, [batch, length, hidden]: `Encoder.embed`."""
+    shape = encoder.shape
+    table = graph.constant(encoder.position_embeddings, "position_embeddings")
+    if shape.position_offset:
+        pad_id = graph.integers(shape.pad_id)
+        is_token = graph.op("Cast", graph.op("Not", graph.op("Equal", "input_ids", pad_id)), to=_INT64)
+        counted = graph.op("Mul", graph.op("CumSum", is_token, graph.constant(np.array(1))), is_token)
+        placed = graph.op("Gather", table, graph.op("Add", counted, pad_id))  # [batch, length, hidden]
+    else:
+        placed = graph.slice(table, 0, _length(graph))  # [length, hidden]
+    x = graph.op("Gather", graph.constant(encoder.word_embeddings, "word_embeddings"), "input_ids")
+    x = graph.op("Add", x, placed)
+    if shape.num_token_types:
+        x = graph.op("Add", x, graph.constant(encoder.token_type_embeddings[0], "token_type"))
+    return graph.norm(x, encoder.embedding_norm, "embedding_norm")
+
+
+def _length(graph: _Graph) -> str:
+    """int64 [1]"""
+    return graph.op("Shape", "input_ids", start=1, end=2)
+
+
+def _attention_bias(graph: _Graph, encoder: Encoder) -> str:
+    """[batch, 1 or heads, 1 or length, length], added to attention scores: padding, and MPNet's relative bias."""
+    is_padding = graph.op("Equal", "attention_mask", graph.integers(0))
+    bias = graph.op("Mul", graph.op("Cast", is_padding, to=_FLOAT), graph.number(PADDING_BIAS))
+    bias = graph.op("Unsqueeze", bias, graph.integers(1, 2))  # [batch, 1, 1, length]
+    if not encoder.shape.relative_buckets:
+        return bias
+    # The bias depends on query minus key alone: a row a distance, from -(most - 1), picked by the distances there are.
+    most = encoder.shape.max_tokens
+    buckets = relative_buckets(most, encoder.shape.relative_buckets)
+    distances = torch.cat([buckets[0].flip(0), buckets[1:, 0]])  # [2 * most - 1]
+    table = graph.constant(encoder.relative_attention_bias[distances.to(encoder.word_embeddings.device)], "relative")
+    length = graph.op("Squeeze", _length(graph))
+    places = graph.op("Range", graph.constant(np.array(0)), length, graph.constant(np.array(1)))
+    queries, keys = (graph.op("Unsqueeze", places, graph.integers(axis)) for axis in (1, 0))
+    distance = graph.op("Add", graph.op("Sub", queries, keys), graph.integers(most - 1))
+    relative = graph.op("Transpose", graph.op("Gather", table, distance), perm=[2, 0, 1])  # [heads, length, length]
+    return graph.op("Add", graph.op("Unsqueeze", relative, graph.integers(0)), bias)
+
+
+def _layer(graph: _Graph, layer: EncoderLayer, x: str, bias: str, name: str, first_only: bool) -> str:
+    """x [batch, length, hidden] -> the same, or [batch, 1, hidden]: `EncoderLayer.forward`."""
+    joined = layer.attention_input
+    if first_only:  # the head reads the first token alone, so only its query is wanted
+        one = graph.integers(1)
+        start, end = joined.rows["query"]
+        keys_values = graph.linear(x, joined.weight[end:], joined.bias[end:], f"{name}.key_value")
+        x = graph.slice(x, 1, one)
+        query = graph.linear(x, joined.weight[start:end], joined.bias[start:end], f"{name}.query")
+        key, value = graph.split(keys_values, 2)
+        bias = graph.slice(bias, 2, one)
+    else:
+        query, key, value = graph.split(graph.linear(x, joined.weight, joined.bias, f"{name}.attention_input"), 3)
+    context = _attention(graph, layer, query, key, value, bias)
+    y = graph.linear(context, layer.attention_output.weight, layer.attention_output.bias, f"{name}.attention_output")
+    x = graph.norm(graph.op("Add", y, x), layer.attention_norm, f"{name}.attention_norm")
+    hidden = graph.linear(x, layer.intermediate.weight, layer.intermediate.bias, f"{name}.intermediate")
+    y = graph.linear(graph.op("Gelu", hidden), layer.output.weight, layer.output.bias, f"{name}.output")
+    return graph.norm(graph.op("Add", y, x), layer.output_norm, f"{name}.output_norm")
+
+
+def _attention(graph: _Graph, layer: EncoderLayer, query: str, key: str, value: str, bias: str) -> str:
+    """softmax(q k^T / sqrt(head) + bias) v: [batch, queries, hidden]."""
+    hidden = layer.attention_output.in_features
+    head = hidden // layer.num_heads
+    heads = graph.integers(0, 0, layer.num_heads, head)  # 0: as it is
+    q, k, v = (graph.op("Reshape", x, heads) for x in (query, key, value))
+    q = graph.op("Transpose", q, perm=[0, 2, 1, 3])
+    k = graph.op("Transpose", k, perm=[0, 2, 3, 1])
+    v = graph.op("Transpose", v, perm=[0, 2, 1, 3])
+    scores = graph.op("Mul", graph.op("MatMul", q, k), graph.number(1 / math.sqrt(head)))
+    weights = graph.op("Softmax", graph.op("Add", scores, bias), axis=-1)
+    context = graph.op("Transpose", graph.op("MatMul", weights, v), perm=[0, 2, 1, 3])
+    return graph.op("Reshape", context, graph.integers(0, 0, hidden))
+
+
+def _head(graph: _Graph, network: TextClassifier, x: str) -> None:
+    """Pooling and head, ending in the output `logits`, [batch, labels]."""
+    from onnx import helper
+
+    if network.pooling == "mean":
+        mask = graph.op("Cast", "attention_mask", to=_FLOAT)
+        weights = graph.op("Div", mask, graph.op("ReduceSum", mask, graph.integers(1), keepdims=1))
+        x = graph.op("MatMul", graph.op("Unsqueeze", weights, graph.integers(1)), x)  # [batch, 1, hidden]
+    x = graph.op("Squeeze", x, graph.integers(1))
+    if network.head.dense is not None:
+        x = graph.op("Tanh", graph.linear(x, network.head.dense.weight, network.head.dense.bias, "head.dense"))
+    x = graph.linear(x, network.head.out_proj.weight, network.head.out_proj.bias, "head.out_proj")
+    graph.nodes.append(helper.make_node("Identity", [x], ["logits"], name="logits"))

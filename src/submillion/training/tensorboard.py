@@ -1,0 +1,47 @@
+"""TensorBoard event files: the numbers of history.jsonl, written as training goes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from submillion.errors import ConfigError
+
+Record = Callable[[Mapping[str, float]], None]
+TAGS = {  # of a history record's keys
+    "train_loss": "train/loss",
+    "train_accuracy": "train/accuracy",
+    "learning_rate": "train/learning_rate",
+    "grad_norm": "train/grad_norm",
+    "rows_per_second": "train/rows_per_second",
+    "validation_loss": "validation/loss",
+    "validation_accuracy": "validation/accuracy",
+}
+
+
+def check_tensorboard() -> None:
+    """Raises ConfigError where the package is missing."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"--output.tensorboard needs the package tensorboard ({error})\nfix: pip install 'submillion[tensorboard]'"
+        ) from None
+
+
+@contextmanager
+def event_writer(folder: str) -> Iterator[Record | None]:
+    """Yields what writes a history record to an event file in the folder, on disk when it returns; None for ""."""
+    if not folder:
+        yield None
+        return
+    check_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder) as writer:
+
+        def write(record: Mapping[str, float]) -> None:
+            for key, tag in TAGS.items():
+                if key in record:
+                    writer.add_scalar(tag, record[key], int(record["step"]))
+            writer.flush()
+
+        yield write

@@ -1,0 +1,257 @@
+"""The ONNX graph gives our logits in onnxruntime, for every family; what the command writes runs without torch."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from news import LABELS, news_rows, run_of
+from tiny import FAMILIES, ragged_batch, scatter, tiny_classifier, tiny_shape
+from tokenizers import Tokenizer
+
+from submillion.cli import main
+from submillion.config import LoraConfig, ModelConfig
+from submillion.errors import ConfigError, ExportError
+from submillion.inference.run import TrainResult, train
+from submillion.interop import onnx as ours
+from submillion.interop import onnx_graph
+from submillion.interop.onnx import FILES, export_onnx, quantize
+from submillion.interop.onnx_graph import to_onnx
+from submillion.model.classifier import TextClassifier
+from submillion.model.encoder import read_checkpoint
+from submillion.model.shape import read_shape
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = [text for text, _ in news_rows(10, seed=2)]
+ALL = LoraConfig(rank=4, targets=("all-linear",))
+
+
+def session_of(network: TextClassifier) -> onnxruntime.InferenceSession:
+    network.merge()
+    content = to_onnx(network).SerializeToString()
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def logits_of(session: onnxruntime.InferenceSession, input_ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
+    return session.run(["logits"], {"input_ids": input_ids.numpy(), "attention_mask": mask.numpy()})[0]
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# The graph
+
+
+@pytest.mark.parametrize("head", ["stock", "linear"])
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_graph_gives_our_logits_for_every_length_and_batch(family: str, pooling: str, head: str) -> None:
+    shape = tiny_shape(family)
+    network = tiny_classifier(shape=shape, model=ModelConfig(pooling=pooling, head=head), lora=ALL)  # type: ignore[arg-type]
+    scatter(list(network.parameters()), seed=3)
+    session = session_of(network)
+    for lengths in ([1], [shape.max_tokens], [3, 7, 1], [2, 46, 20, 5, 9], [4] * 6):
+        input_ids, mask = ragged_batch(shape, lengths)
+        with torch.no_grad():
+            expected = network(input_ids, mask).numpy()
+        found = logits_of(session, input_ids, mask)
+        assert found.dtype == np.float32 and found.shape == (len(lengths), 3)
+        assert np.abs(found - expected).max() < 2e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_may_stand_on_the_left(family: str) -> None:
+    network = tiny_classifier(shape=tiny_shape(family), model=ModelConfig(pooling="mean"))
+    input_ids, mask = (tensor.flip(1) for tensor in ragged_batch(tiny_shape(family), [3, 9, 5]))
+    session = session_of(network)
+    with torch.no_grad():
+        expected = network(input_ids, mask).numpy()
+    assert np.abs(logits_of(session, input_ids, mask) - expected).max() < 2e-5
+
+
+def test_the_graph_says_what_goes_in_and_out() -> None:
+    network = tiny_classifier()
+    network.merge()
+    model = to_onnx(network, {"temperature": "1.0"})
+    onnx.checker.check_model(model, full_check=True)
+
+    def described(value: onnx.ValueInfoProto) -> tuple[str, int, list[str | int]]:
+        tensor = value.type.tensor_type
+        return value.name, tensor.elem_type, [size.dim_param or size.dim_value for size in tensor.shape.dim]
+
+    free = ["batch", "length"]
+    int64, fp32 = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+    assert [described(value) for value in model.graph.input] == [
+        ("input_ids", int64, free),
+        ("attention_mask", int64, free),
+    ]
+    assert [described(value) for value in model.graph.output] == [("logits", fp32, ["batch", 3])]
+    assert {prop.key: prop.value for prop in model.metadata_props} == {"temperature": "1.0"}
+
+
+def test_adapters_have_to_be_merged() -> None:
+    with pytest.raises(ValueError, match="merge"):
+        to_onnx(tiny_classifier())
+
+
+def test_an_encoder_too_large_for_one_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_graph, "_MOST_BYTES", 1000)
+    network = tiny_classifier()
+    network.merge()
+    with pytest.raises(ExportError, match="at most 2 GB"):
+        to_onnx(network)
+
+
+def test_real_weights_in_fp32_and_int8(minilm_folder: Path, tmp_path: Path) -> None:
+    shape = read_shape(minilm_folder)
+    network = TextClassifier(shape, ModelConfig(pooling="mean"), ALL, 4, torch.Generator().manual_seed(0))
+    network.encoder.load(read_checkpoint(minilm_folder))
+    scatter([p for name, p in network.named_parameters() if "lora_B" in name], std=0.01)
+    input_ids, mask = ragged_batch(shape, [128, 5, 60, 17])
+    session = session_of(network)
+    with torch.no_grad():
+        expected = network(input_ids, mask).numpy()
+    assert np.abs(logits_of(session, input_ids, mask) - expected).max() < 1e-4
+    path = tmp_path / "int8.onnx"
+    quantize(to_onnx(network), path)
+    assert path.stat().st_size < 30_000_000  # of 90 MB
+    rough = logits_of(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]), input_ids, mask)
+    assert 0 < np.abs(rough - expected).max() < 0.2 * np.abs(expected).max()
+
+
+# What the command writes
+
+
+@pytest.fixture(scope="module")
+def exported(trained: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx") / "deep" / "news_onnx"
+    assert main(["export", str(trained.folder), "--to", "onnx", str(folder)]) == 0
+    return folder
+
+
+def test_the_folder_holds_the_model_its_tokenizer_and_its_labels(exported: Path, trained: TrainResult) -> None:
+    assert names_in(exported) == sorted(FILES) and names_in(exported.parent) == ["news_onnx"]
+    assert json.loads((exported / "labels.json").read_text()) == list(LABELS)
+    rows = Tokenizer.from_file(str(exported / "tokenizer.json")).encode_batch([*TEXTS, "oil " * 100])
+    assert {len(row.ids) for row in rows} == {32} and sum(rows[0].attention_mask) < 32
+    inputs = {"input_ids": [row.ids for row in rows], "attention_mask": [row.attention_mask for row in rows]}
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: np.array(value) for name, value in inputs.items()})[0]
+    assert np.abs(found - trained.classifier.logits([*TEXTS, "oil " * 100])).max() < 1e-4
+
+
+def test_the_script_of_the_docs_runs_without_torch(exported: Path, trained: TrainResult, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
+    [script] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "use.py").write_text(script, encoding="utf-8")
+    blocked = "".join(f"sys.modules['{name}'] = None; " for name in ("torch", "submillion", "transformers"))
+    code = f"import sys, runpy; {blocked}del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    argv = [sys.executable, "-c", code, str(tmp_path / "use.py"), str(exported), *TEXTS]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == trained.classifier.predict(TEXTS)
+    assert len([line for line in script.splitlines() if line]) <= 12
+
+
+def test_the_rows_decide_what_is_said_of_int8(
+    trained: TrainResult,
+    news_csv: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report = export_onnx(trained.folder, tmp_path / "own", int8=True)  # on the test rows of its own data
+    assert report.rows == 72 and report.agreement > 0.9 and abs(report.points_lost) < 10
+    assert report.our_accuracy == pytest.approx(trained.metrics["test"]["accuracy"])
+    capsys.readouterr()
+    monkeypatch.setattr(ours, "LOUD_POINTS", -200.0)
+    argv = ["export", str(trained.folder), "--int8", "--to", "onnx", str(tmp_path / "loud")]
+    assert main([*argv, "--data.source", str(news_csv)]) == 0
+    captured = capsys.readouterr()
+    assert "(int8, " in captured.out and "rows: accuracy" in captured.out and "the same label for" in captured.out
+    assert "WARNING: int8 loses" in captured.err
+    sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("own", "loud")]
+    assert sizes[0] == sizes[1]
+
+
+def test_rows_may_be_measured_in_fp32_too(trained: TrainResult, news_csv: Path, tmp_path: Path) -> None:
+    report = export_onnx(trained.folder, tmp_path / "fp32", source=str(news_csv))
+    assert report.agreement == 1 and report.points_lost == 0 and report.difference < 1e-4
+
+
+def test_an_earlier_export_is_replaced(trained: TrainResult, tmp_path: Path) -> None:
+    for name in FILES[:2]:
+        (tmp_path / name).write_text("old")
+    export_onnx(trained.folder, tmp_path / "a")
+    (tmp_path / "a" / "labels.json").write_text("old")
+    export_onnx(trained.folder, tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "labels.json").read_text()) == list(LABELS)
+    assert names_in(tmp_path / "a") == sorted(FILES) and names_in(tmp_path) == ["a", *sorted(FILES[:2])]
+
+
+def test_a_folder_with_other_files_is_left_alone(
+    trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thesis.txt").write_text("mine")
+    assert main(["export", str(trained.folder), "--to", "onnx", str(tmp_path / "a")]) == 2
+    assert "expected a new or empty folder, found thesis.txt" in capsys.readouterr().err
+    assert names_in(tmp_path / "a") == ["thesis.txt"]
+
+
+def test_a_graph_with_other_logits_is_not_written(
+    trained: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "TOLERANCE", 0.0)
+    monkeypatch.setattr(onnx_graph, "PADDING_BIAS", -1.0)
+    with pytest.raises(ExportError, match=r"differ from ours by \d.*\nNothing was written"):
+        export_onnx(trained.folder, tmp_path / "a")
+    assert names_in(tmp_path) == []
+
+
+def test_a_model_that_was_trained_on_rows_in_memory_needs_rows_for_int8(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, labels = zip(*news_rows(20), strict=True)
+    train(data={"text": texts, "label": labels}, overrides=run_of(tiny_base, tmp_path, train__epochs=1))
+    argv = ["export", str(tmp_path / "best_model"), "--to", "onnx", str(tmp_path / "a"), "--int8"]
+    assert main(argv) == 2
+    assert "--data.source" in capsys.readouterr().err and not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_the_packages_the_error_says_how_to_get_them(
+    package: str,
+    trained: TrainResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["export", str(trained.folder), "--to", "onnx", str(tmp_path / "a")]) == 2
+    captured = capsys.readouterr()
+    assert "needs the packages onnx and onnxruntime" in captured.err and captured.out == ""
+    assert "fix: pip install 'submillion[onnx]'" in captured.err and names_in(tmp_path) == []
+    with pytest.raises(ConfigError):
+        ours.check_packages()
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["best_model", "a"], "--to: expected one of "),
+        (["best_model", "a", "--to", "onxx"], "found 'onxx'; did you mean onnx?"),
+        (["best_model", "--to", "onnx"], "expected a saved classifier and a folder to write, found best_model"),
+        (["nothing_here", "a", "--to", "onnx"], "no model at nothing_here"),
+    ],
+)
+def test_a_mistake_is_told(argv: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", *argv]) == 2
+    assert problem in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""Event files, read back with tensorboard itself."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_loop import CONFIG, TRAIN, VALIDATION
+from tiny import CPU, tiny_classifier
+
+from submillion.errors import ConfigError
+from submillion.training.loop import fit
+from submillion.training.tensorboard import TAGS, check_tensorboard, event_writer
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """{tag: [(step, value), ...]}"""
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def test_every_number_of_the_history_is_there_while_training_goes_on(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with event_writer(str(tmp_path)) as write:
+        assert write
+
+        def record(values: dict) -> None:
+            write(values)
+            seen.append(len(scalars(tmp_path)["train/loss"]))
+
+        network = tiny_classifier()
+        result = fit(network, TRAIN, VALIDATION, CONFIG, 0, CPU, on_record=record)
+    assert seen == list(range(1, len(result.history) + 1))
+    found = scalars(tmp_path)
+    assert set(found) == set(TAGS.values())
+    for key, tag in TAGS.items():
+        expected = [(line["step"], line[key]) for line in result.history if key in line]
+        assert [step for step, _ in found[tag]] == [step for step, _ in expected]
+        assert [value for _, value in found[tag]] == pytest.approx([value for _, value in expected])
+    assert 0 < len(found["validation/loss"]) < len(found["train/loss"])
+
+
+def test_no_folder_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with event_writer("") as write:
+        assert write is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ConfigError, match=r"needs the package tensorboard .*\nfix: pip install 'submillion\[tensor"):
+        check_tensorboard()
