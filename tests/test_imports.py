@@ -10,10 +10,11 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted((SRC / "submillion").rglob("*.py"))
 # From the bottom up: a module imports from its own floor and those below it.
 FLOORS = (
-    ("config", "errors", "atomic", "seeds"),
+    ("config", "errors", "atomic", "seeds", "memory"),
     ("data",),
     ("model",),
     ("training",),
+    ("robustness",),
     ("inference",),
     ("interop", "sklearn"),
     ("serving",),
@@ -34,7 +35,7 @@ WAITS = {
     "tensorboard",
 }
 NEVER = {"transformers", "peft"}  # compared with, in tests and benchmarks alone
-NEEDS_NO_TORCH = ("config", "errors", "atomic", "seeds", "data", "cli", "", "__main__")
+NEEDS_NO_TORCH = ("config", "errors", "atomic", "seeds", "memory", "data", "robustness", "cli", "", "__main__")
 
 
 def room_of(module: str) -> str:

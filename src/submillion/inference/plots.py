@@ -1,7 +1,10 @@
-"""Plots of a run, for a report: loss and accuracy over the steps, the best step marked."""
+"""Plots for a report: loss and accuracy over a run's steps, calibration, coverage, accuracy under noise."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from submillion.atomic import write_atomically
 
@@ -56,6 +59,80 @@ def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, 
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower center" if what == "accuracy" else "upper center")
+    return _written(figure, path)
+
+
+def plot_calibration(
+    calibration: Mapping[str, Any], probabilities: np.ndarray, labels: np.ndarray, folder: Path
+) -> list[Path]:
+    """Writes folder/reliability.png and folder/coverage.png and returns their paths.
+
+    calibration: of `calibration_metrics` for these probabilities, float [rows, labels], and labels, int64 [rows].
+    """
+    from matplotlib.figure import Figure
+
+    from submillion.inference.calibration import BINS, coverage_curve
+
+    figure = Figure(figsize=(4.6, 4.6), dpi=150, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    bins = calibration["bins"]
+    confidence = [100 * one["confidence"] for one in bins]
+    above.plot([0, 100], [0, 100], color=_TRAIN, linestyle=":", linewidth=1, label="as sure as right")
+    above.plot(
+        confidence, [100 * one["accuracy"] for one in bins], color=_VALIDATION, marker="o", label="rows of a bin"
+    )
+    above.set(ylabel="Accuracy (%)", xlim=(0, 100), ylim=(0, 102))
+    above.set_title(f"Calibration error {calibration['ece']:.2%} of {len(labels):,} rows", loc="left", fontsize=10)
+    above.legend(frameon=False, loc="upper left")
+    below.hist(100 * probabilities.max(axis=1), bins=np.linspace(0, 100, BINS + 1), color=_TRAIN, edgecolor="white")
+    below.set(xlabel="Confidence (%)", ylabel="Rows", yscale="log")
+    right = probabilities.argmax(axis=1) == labels
+    curve = 100 * coverage_curve(probabilities.max(axis=1), right)
+    shares = 100 * np.arange(1, len(curve) + 1) / len(curve)
+    coverage = Figure(figsize=(6, 4), dpi=150, layout="constrained")
+    axes = coverage.subplots()
+    axes.plot(shares, curve, color=_VALIDATION, linewidth=2)
+    for share, accuracy in calibration["coverage"].items():
+        place = (100 * float(share), 100 * accuracy)
+        axes.plot(*place, color=_VALIDATION, marker="o", markersize=4)
+        axes.annotate(
+            f"{accuracy:.1%}", place, xytext=(-4, -6), textcoords="offset points", ha="right", va="top", fontsize=8
+        )
+    settled = curve[len(curve) // 10 :]  # the surest few rows alone swing by whole points
+    axes.set(xlabel="Rows answered, the surest first (%)", ylabel="Accuracy on them (%)", xlim=(0, 101))
+    axes.set_ylim(max(0.0, settled.min() - 2), 100.5)
+    axes.set_title("Accuracy against coverage, when unsure rows go to a person", loc="left", fontsize=10)
+    for panel in (above, below, axes):
+        panel.spines[["top", "right"]].set_visible(False)
+    return [_written(figure, folder / "reliability.png"), _written(coverage, folder / "coverage.png")]
+
+
+def plot_noise(robustness: Mapping[str, Any], path: Path) -> Path:
+    """Accuracy under each corruption at its three strengths, the hardest at the top; what `suite.measure` returns."""
+    from matplotlib.figure import Figure
+
+    each = robustness["noise"]["each"]
+    names = sorted(each, key=lambda name: -each[name]["high"])
+    figure = Figure(figsize=(7, 0.27 * len(names) + 1.3), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for strength, colour in (("low", "#fdba74"), ("medium", _VALIDATION), ("high", "#7c2d12")):
+        axes.plot(
+            [100 * each[name][strength] for name in names], names, "o", color=colour, label=strength, markersize=5
+        )
+    for place, name in enumerate(names):
+        ends = [100 * each[name][strength] for strength in ("low", "high")]
+        axes.plot(ends, [place, place], color="#e5e5e5", linewidth=2, zorder=0)
+    axes.axvline(100 * robustness["clean"], color=_TRAIN, linestyle=":", linewidth=1, label="clean")
+    axes.set(xlabel="Accuracy (%)")
+    title = f"Accuracy under noise, {robustness['rows']:,} rows; clean {robustness['clean']:.1%}, "
+    axes.set_title(title + f"mean at medium {robustness['noise']['mean']['medium']:.1%}", loc="left", fontsize=10)
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower left", fontsize=8)
+    return _written(figure, path)
+
+
+def _written(figure: Any, path: Path) -> Path:
     with write_atomically(path, "wb") as file:
         figure.savefig(file, format="png")
     return path

@@ -20,9 +20,17 @@ from submillion.data.files import check_texts, find_input, iter_texts, stream_te
 from submillion.data.tokenizer import Tokenizer
 from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
+from submillion.inference.calibration import calibration_metrics, fit_temperature
 from submillion.inference.classifier import Classifier
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
+from submillion.inference.robust import (
+    RobustnessOptions,
+    check_options,
+    measure_robustness,
+    plot_robustness,
+    print_robustness,
+)
 from submillion.model.base import Base, find_base
 from submillion.model.budget import Plan
 from submillion.model.classifier import TextClassifier
@@ -75,6 +83,7 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
 
 def _train(resolved: Resolved, data: object, summary: bool, world: World) -> TrainResult:
     from rich.console import Console
+    from scipy.special import softmax
 
     console = Console(quiet=not world.is_first)
     config = resolved.config
@@ -113,11 +122,18 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
         seconds = time.perf_counter() - start
 
     metrics: dict[str, Any] = {}
+    temperature = 1.0
     for name, rows in (("validation", validation_rows), ("test", test_rows)):
         if len(rows):
             with progress(name, len(rows), world.is_first) as advance:
                 logits = compute_logits(network, rows.tokens, config.train.eval_batch_size, compute, advance, world)
             metrics[name] = classification_metrics(logits, rows.labels, corpus.label_names)
+            if name == "validation":
+                temperature = fit_temperature(logits, rows.labels)
+            for key, divisor in (("ece_uncalibrated", 1.0), ("ece", temperature)):
+                probabilities = softmax(logits.astype(np.float64) / divisor, axis=1)
+                metrics[name][key] = calibration_metrics(probabilities, rows.labels)["ece"]
+    metrics["temperature"] = temperature
     metrics["best_step"], metrics["steps"] = result.best_step, result.steps
     metrics["parameters"] = _parameter_counts(network, plan)
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
@@ -125,7 +141,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     if world.is_first:
         _save(config, base, shape, tokenizer, corpus, network, metrics, result)
     world.wait()
-    classifier = Classifier(network, tokenizer, corpus.label_names, config, compute)
+    classifier = Classifier(network, tokenizer, corpus.label_names, config, compute, temperature)
     trained = TrainResult(classifier, metrics, result.history, Path(config.output.dir), Path(config.output.assets))
     if summary and world.is_first:
         print_summary(trained, console)
@@ -149,6 +165,13 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         if split in metrics:
             yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
             yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
+    if metrics["temperature"] != 1.0:
+        split = "test" if "test" in metrics else "validation"
+        before, after = metrics[split]["ece_uncalibrated"], metrics[split]["ece"]
+        yield (
+            "calibration error",
+            f"{after:.2%} ({split}; {before:.2%} before temperature {metrics['temperature']:.2f})",
+        )
     yield "trainable", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} parameters"
     yield "training", f"{metrics['training_seconds']:.0f} s, {metrics['rows_per_second']:.0f} rows/s"
     why = "the lowest validation loss" if "validation" in metrics else "the last: there are no validation rows"
@@ -265,25 +288,40 @@ def evaluate_source(
     output: Path | None = None,
     batch_size: int = 0,
     precision: str = "auto",
+    robustness: RobustnessOptions | None = None,
 ) -> dict[str, Any]:
     """Measures a saved model on labelled rows: a source's test split, or all rows of a single file.
 
-    Prints a table by label and returns the metrics; writes them as JSON to `output` if given. Raises SubmillionError.
+    Prints a table by label and returns the metrics; writes them as JSON to `output` if given. With robustness, noise,
+    style, shift and attack are measured too, and plotted. Raises SubmillionError.
     """
     from rich.console import Console
 
     with join() as world:
         classifier = Classifier.load(model, base=base, precision=precision)
+        if robustness:
+            check_options(robustness, classifier.label_names)
+            if world.is_first:
+                check_writable(robustness.assets)
         rows = rows_to_measure(classifier, source, text_column, label_column)
         start = time.perf_counter()
         with progress("evaluating", len(rows.texts), world.is_first) as advance:
             logits = classifier.logits(rows.texts, batch_size, advance, world)
         metrics = classification_metrics(logits, rows.labels, classifier.label_names)
         metrics["rows_per_second"] = len(rows.texts) / (time.perf_counter() - start)
+        probabilities = classifier.probabilities(logits)
+        calibration = calibration_metrics(probabilities, rows.labels)
+        metrics["calibration"] = {"temperature": classifier.temperature} | calibration
+        if robustness:
+            metrics["robustness"] = measure_robustness(classifier, rows, robustness, batch_size, world)
         if output and world.is_first:
             with write_atomically(output) as file:
                 file.write(json.dumps(metrics, indent=2) + "\n")
-        _print_evaluation(Console(quiet=not world.is_first), metrics, f"{model} on {source}")
+        console = Console(quiet=not world.is_first)
+        _print_evaluation(console, metrics, f"{model} on {source}")
+        if robustness and world.is_first:
+            plots = plot_robustness(metrics, probabilities, rows.labels, robustness.assets)
+            print_robustness(console, metrics["robustness"], plots)
         return metrics
 
 
@@ -324,6 +362,16 @@ def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -
         f"accuracy [bold]{metrics['accuracy']:.2%}[/bold] of {metrics['rows']:,} rows, "
         f"macro-F1 {metrics['macro_f1']:.4f}, loss {metrics['loss']:.4f}, {metrics['rows_per_second']:.0f} rows/s",
         highlight=False,
+    )
+    calibration = metrics["calibration"]
+    surest = ", ".join(
+        f"{accuracy:.2%} of the surest {float(share):.0%}" for share, accuracy in calibration["coverage"].items()
+    )
+    console.print(
+        f"calibration error (ECE) {calibration['ece']:.2%}, Brier {calibration['brier']:.4f}, "
+        f"temperature {calibration['temperature']:.2f}\naccuracy {surest}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -403,6 +451,7 @@ def _save(
         config=to_mapping(config),
         parameters=metrics["parameters"],
         metrics={name: metrics[name] for name in ("validation", "test", "best_step", "steps") if name in metrics},
+        calibration={"temperature": metrics["temperature"]},
     )
     with write_atomically(folder / "history.jsonl") as file:
         file.writelines(json.dumps(record) + "\n" for record in result.history)

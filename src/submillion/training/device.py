@@ -5,6 +5,8 @@ from typing import Literal
 
 import torch
 
+from submillion.memory import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -18,9 +20,14 @@ class Compute:
 
 
 def choose_compute(precision: str) -> Compute:
-    """precision: "auto", "bf16" or "fp32". A GPU where there is one; auto is bf16 where the processor is fast at it."""
+    """precision: "auto", "bf16" or "fp32". A GPU where there is one; auto is bf16 where the processor is fast at it.
+
+    On a CPU the process keeps the memory it frees from here on: see submillion.memory.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+    if device.type == "cpu":
+        keep_freed_memory()
     if precision != "auto":
         return Compute(device, {"bf16": torch.bfloat16, "fp32": torch.float32}[precision], f"as asked, on {name}")
     if device.type == "cuda":

@@ -4,13 +4,14 @@ import numpy as np
 
 
 def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> dict:
-    """logits fp32 [rows, labels], labels int64 [rows] -> accuracy, macro_f1, loss, rows, per_label.
+    """logits fp32 [rows, labels], labels int64 [rows] -> accuracy, macro_f1, loss, rows, per_label, confusion.
 
     loss is the mean cross-entropy, in nats.
     macro_f1 is the mean over all labels of the list, a label without rows or predictions counting as 0.
+    confusion[i][j] counts the rows of label i that were called j.
     """
     from scipy.special import log_softmax
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     predicted = logits.argmax(axis=1)
     names = range(len(label_names))
@@ -25,4 +26,5 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
             for name, p, r, f, n in zip(label_names, precision, recall, f1, rows, strict=True)
         },
+        "confusion": confusion_matrix(labels, predicted, labels=names).tolist(),
     }

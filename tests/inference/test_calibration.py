@@ -1,0 +1,59 @@
+"""Calibration against values worked out by hand and a model that is known to be calibrated."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+
+from submillion.inference.calibration import calibration_metrics, coverage_curve, fit_temperature
+
+
+def calibrated(rows: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax are the labels' own probabilities, then multiplied by sharpness."""
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.standard_normal((rows, 3))
+    labels = np.array([rng.choice(3, p=p) for p in softmax(logits, axis=1)])
+    return sharpness * logits, labels
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_the_sharpness(sharpness: float) -> None:
+    logits, labels = calibrated(20_000, sharpness)
+    assert fit_temperature(logits, labels) == pytest.approx(sharpness, rel=0.05)
+
+
+def test_a_fitted_temperature_lowers_the_error() -> None:
+    logits, labels = calibrated(5_000, 3.0)
+    before = calibration_metrics(softmax(logits, axis=1), labels)
+    after = calibration_metrics(softmax(logits / fit_temperature(logits, labels), axis=1), labels)
+    assert after["ece"] < 0.02 < 0.1 < before["ece"] and after["nll"] < before["nll"]
+    assert after["coverage"]["1.0"] == before["coverage"]["1.0"]  # no label changes
+
+
+def test_few_rows_leave_the_temperature_at_one() -> None:
+    logits, labels = calibrated(99, 5.0)
+    assert fit_temperature(logits, labels) == 1.0
+
+
+def test_a_model_that_is_always_right_stays_within_bounds() -> None:
+    assert 0.05 <= fit_temperature(np.eye(2)[np.arange(200) % 2], np.arange(200) % 2) <= 20
+
+
+def test_the_error_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    found = calibration_metrics(probabilities, np.array([0, 1, 1, 0]))
+    # Each row has a bin of its own: 0.9 right, 0.8 wrong, 0.7 right, 0.6 right.
+    assert found["ece"] == pytest.approx((0.1 + 0.8 + 0.3 + 0.4) / 4)
+    assert found["brier"] == pytest.approx(2 * (0.1**2 + 0.8**2 + 0.3**2 + 0.4**2) / 4)
+    assert found["nll"] == pytest.approx(log_loss([0, 1, 1, 0], probabilities))
+    assert [one["rows"] for one in found["bins"]] == [1, 1, 1, 1]
+
+
+def test_certainty_falls_into_the_last_bin() -> None:
+    found = calibration_metrics(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))
+    assert found["bins"] == [{"confidence": 1.0, "accuracy": 0.5, "rows": 2}] and np.isfinite(found["nll"])
+
+
+def test_coverage_takes_the_surest_rows_first() -> None:
+    curve = coverage_curve(np.array([0.5, 0.9, 0.7, 0.6]), np.array([False, True, True, False]))
+    assert curve.tolist() == pytest.approx([1.0, 1.0, 2 / 3, 0.5])
