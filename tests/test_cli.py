@@ -15,7 +15,7 @@ from submillion.config import Config, flag_name, flat
 from submillion.errors import BudgetError
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["train", "predict", "evaluate", "export", "plan"]
+COMMANDS = ["train", "predict", "evaluate", "export", "import", "plan"]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_the_help_shows_the_defaults_of_the_recipe(argv: list[str], capsys: pyte
         (["trian"], "unknown command 'trian'; did you mean train?"),
         (
             ["--recipe", "seed"],
-            "unknown command '--recipe'; expected one of: quickstart, train, predict, evaluate, export, plan",
+            "unknown command '--recipe'; expected one of: quickstart, train, predict, evaluate, export, import, plan",
         ),
         (["train", "--lora.rnak", "8"], "unknown flag --lora.rnak; did you mean --lora.rank?"),
         (["train", "--recipe", "sed"], "no recipe 'sed'; did you mean seed?"),

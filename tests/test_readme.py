@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from submillion.cli import EvaluateFlags, ExportFlags, PlanFlags, PredictFlags, main
+from submillion.cli import EvaluateFlags, ExportFlags, ImportFlags, PlanFlags, PredictFlags, main
 from submillion.config import RunFlags, flag_name, key_types, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +24,8 @@ WORK = {
     "submillion.inference.run": ["train_resolved", "quickstart", "predict_file", "evaluate_source"],
     "submillion.inference.plan": ["show_plan"],
     "submillion.interop.onnx": ["export_onnx"],
+    "submillion.interop.exchange": ["export_model"],
+    "submillion.interop.peft_import": ["import_peft"],
 }
 
 
@@ -109,7 +111,7 @@ def test_a_command_is_understood(command: str, no_work: list[str], capsys: pytes
 def test_every_flag_that_the_text_names_exists() -> None:
     known = {
         flag_name(key)
-        for kind in (RunFlags, PlanFlags, PredictFlags, EvaluateFlags, ExportFlags)
+        for kind in (RunFlags, PlanFlags, PredictFlags, EvaluateFlags, ExportFlags, ImportFlags)
         for key in key_types(kind)
     }
     inline = " ".join(re.findall(r"`([^`]+)`", prose(README)))

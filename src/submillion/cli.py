@@ -36,6 +36,7 @@ commands
   predict    label the rows of a file with a saved classifier
   evaluate   measure a saved classifier on labelled rows
   export     write a saved classifier in another tool's format
+  import     save a PEFT adapter as a classifier
   plan       count the trainable parameters of a run, without training it
 
 submillion COMMAND --help explains every flag and shows its default.
@@ -84,12 +85,20 @@ EVALUATE = """\
 Measure a saved classifier on labelled rows. Required: --data.source."""
 
 AnswerFormat = Literal["auto", "labels", "csv", "tsv", "jsonl"]
+IMPORT = """\
+Save the PEFT adapter in FOLDER (LoRA on a BERT, RoBERTa or MPNet sequence classifier) as a classifier.
+
+The logits are those of peft, or the adapter is refused. A whole checkpoint of transformers needs no import:
+predict and evaluate take its folder as --model."""
+
 Precision = Literal["auto", "bf16", "fp32"]
 
 EXPORT = """\
 Write the saved classifier MODEL in another tool's format into FOLDER, which is new, empty, or an earlier export.
 
---to onnx: model.onnx, tokenizer.json and labels.json, to run without torch; checked with onnxruntime first."""
+--to onnx: model.onnx, tokenizer.json and labels.json, to run without torch; checked with onnxruntime first.
+--to peft: the adapters and the head, for PeftModel.from_pretrained on the same base.
+--to transformers: the merged model and its tokenizer, for AutoModelForSequenceClassification and pipeline."""
 
 
 @dataclass(frozen=True)
@@ -159,12 +168,29 @@ class EvaluateFlags:
 @dataclass(frozen=True)
 class ExportFlags:
     to: str = ""
-    """Required. The format: onnx."""
+    """Required. The format: onnx, peft or transformers."""
     int8: bool = False
     """onnx: quantize the encoder's weights, and measure what that costs on the rows of data.source."""
     data: EvaluateData = field(default_factory=EvaluateData)
     base: str = ""
     """The pretrained encoder, where it is not found under the name the classifier was trained with."""
+
+
+@dataclass(frozen=True)
+class ImportOutput:
+    dir: str = "best_model"
+    """Folder to save the classifier in: new, empty, or an earlier import."""
+
+
+@dataclass(frozen=True)
+class ImportFlags:
+    output: ImportOutput = field(default_factory=ImportOutput)
+    base: str = ""
+    """The pretrained encoder; empty: the one that the adapter names."""
+    label_names: tuple[str, ...] = ()
+    """Names of the labels in the order of the logits. Empty: those found beside the adapter or in the base."""
+    max_length: int = 0
+    """Tokens a row at most; 0: all that the encoder places."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -195,6 +221,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         "predict": _predict,
         "evaluate": _evaluate,
         "export": _export,
+        "import": _import,
         "plan": _plan,
     }
     if not argv:
@@ -306,6 +333,19 @@ def _export(argv: Sequence[str]) -> None:
     EXPORTS[flags.to](Path(words[0]), Path(words[1]), flags)
 
 
+def _import(argv: Sequence[str]) -> None:
+    if _asks_help(argv):
+        return _show_help("import FOLDER", IMPORT, ImportFlags())
+    values, words = read_flags(ImportFlags, argv, positionals=1)
+    flags = overlay(ImportFlags(), values, spell=flag_name)
+    if not words or (flags.max_length and flags.max_length < 3):
+        problem = f"--max-length: expected 0 or at least 3, found {flags.max_length}"
+        raise ConfigError(problem if words else "expected the folder of an adapter\nfix: submillion import FOLDER")
+    from submillion.interop.peft_import import import_peft
+
+    import_peft(Path(words[0]), Path(flags.output.dir), flags.base, flags.label_names, flags.max_length)
+
+
 def _to_onnx(model: Path, folder: Path, flags: ExportFlags) -> None:
     from submillion.interop.onnx import export_onnx
 
@@ -320,7 +360,19 @@ def _to_onnx(model: Path, folder: Path, flags: ExportFlags) -> None:
     )
 
 
-EXPORTS: dict[str, Callable[[Path, Path, ExportFlags], None]] = {"onnx": _to_onnx}  # --to
+def _to_stock(model: Path, folder: Path, flags: ExportFlags) -> None:
+    if flags.int8 or flags.data != EvaluateData():
+        raise ConfigError(f"--int8 and --data.* belong to --to onnx, found --to {flags.to}\nfix: leave them out")
+    from submillion.interop.exchange import export_model
+
+    export_model(model=model, to=flags.to, folder=folder, base=flags.base)
+
+
+EXPORTS: dict[str, Callable[[Path, Path, ExportFlags], None]] = {  # --to
+    "onnx": _to_onnx,
+    "peft": _to_stock,
+    "transformers": _to_stock,
+}
 
 
 def _asks_help(argv: Sequence[str]) -> bool:

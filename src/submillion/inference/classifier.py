@@ -9,11 +9,12 @@ import torch
 from submillion.config import Config, from_mapping
 from submillion.data.tokenizer import Tokenizer, files_hash
 from submillion.errors import ArtefactError, DataError
+from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base
 from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import read_shape
-from submillion.training.artefact import Artefact, shape_to_json
+from submillion.training.artefact import FILE_NAME, Artefact, shape_to_json
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import ALONE, World
 from submillion.training.loop import compute_logits
@@ -56,12 +57,8 @@ class Classifier:
         artefact = Artefact.load(Path(path))
         config = from_mapping(artefact.config)
         found = find_base(str(base) or artefact.base["name"], "" if base else artefact.base["revision"])
-        _check_base(artefact, found)
-        shape = read_shape(found.folder)
-        unused = torch.Generator()  # the initialisation is overwritten; a load leaves torch's own generator alone
-        network = TextClassifier(shape, config.model, config.lora, len(artefact.label_names), unused)
-        network.encoder.load(read_checkpoint(found.folder))
-        _load_tensors(network, artefact)
+        check_base(artefact, found)
+        network = load_network(artefact, found)
         if precision == "auto" and config.train.precision == "fp32":
             precision = "fp32"
         compute = choose_compute(precision)
@@ -69,6 +66,18 @@ class Classifier:
         network.merge()
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
         return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, precision: str = "auto") -> "Classifier":
+        """Opens a fine-tuned sequence classifier that transformers saved: BERT, RoBERTa, XLM-RoBERTa or MPNet.
+
+        name: a folder or a hub id. precision: "auto" is fp32 here, so that the logits are those of transformers; "bf16"
+        is faster where the machine has it. Raises BaseModelError where it is another kind of model, or not whole.
+        """
+        opened = read_transformers(find_base(str(name)))
+        compute = choose_compute("fp32" if precision == "auto" else precision)
+        opened.network.to_compute(compute.dtype, compute.device)
+        return cls(opened.network, opened.tokenizer, opened.label_names, opened.config, compute)
 
     def logits(
         self, texts: Sequence[str], batch_size: int = 0, advance: Advance | None = None, world: World = ALONE
@@ -109,6 +118,28 @@ class Classifier:
         return torch.softmax(torch.from_numpy(logits) / self.temperature, dim=1).numpy()
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether the folder is a checkpoint of transformers and not one of our models."""
+    return path.is_dir() and not (path / FILE_NAME).exists() and (path / "config.json").is_file()
+
+
+def open_classifier(path: Path, base: str = "", precision: str = "auto") -> Classifier:
+    """One of our models, or a folder that transformers saved. Raises what `Classifier`'s two ways of opening raise."""
+    if is_checkpoint(path):
+        return Classifier.from_pretrained(path, precision=precision)
+    return Classifier.load(path, base=base, precision=precision)
+
+
+def load_network(artefact: Artefact, base: Base) -> TextClassifier:
+    """The network of an artefact on its base, fp32, not merged. Raises ArtefactError where its tensors do not fit."""
+    config = from_mapping(artefact.config)
+    unused = torch.Generator()  # the initialisation is overwritten; a load leaves torch's own generator alone
+    network = TextClassifier(read_shape(base.folder), config.model, config.lora, len(artefact.label_names), unused)
+    network.encoder.load(read_checkpoint(base.folder))
+    _load_tensors(network, artefact)
+    return network
+
+
 def _check_texts(texts: Sequence[str]) -> None:
     """Raises DataError naming the first rows that cannot be tokenized. Empty texts can."""
     wrong = [
@@ -129,7 +160,8 @@ def _encodable(text: str) -> bool:
         return False
 
 
-def _check_base(artefact: Artefact, base: Base) -> None:
+def check_base(artefact: Artefact, base: Base) -> None:
+    """Raises ArtefactError where the base's weights, shape or tokenizer are not those the model was trained on."""
     expected = artefact.base
     weights = base.weights_hash()
     problems = []

@@ -21,7 +21,7 @@ from submillion.data.tokenizer import Tokenizer
 from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.calibration import calibration_metrics, fit_temperature
-from submillion.inference.classifier import Classifier
+from submillion.inference.classifier import Classifier, is_checkpoint, open_classifier
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
 from submillion.inference.robust import (
@@ -231,13 +231,13 @@ def predict_file(
     format = answer_format(format, output, scores)
     with join() as world:
         console = Console(quiet=not world.is_first, stderr=output == STANDARD)
-        input = input or find_input(find_artefact(model).parent)
+        input = input or find_input(model if is_checkpoint(model) else find_artefact(model).parent)
         if input == STANDARD and world.size > 1:
             raise ConfigError("standard input can only be read by one process\nfix: without torchrun, or give a file")
         if input == STANDARD and text_column:
             raise ConfigError("--text-column: standard input is a text a line, without columns\nfix: leave it out")
         total = 0 if input == STANDARD else check_texts(input, text_column)
-        classifier = Classifier.load(model, base=base, precision=precision)
+        classifier = open_classifier(model, base, precision)
         chunks = stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column)
         counts = np.zeros(len(classifier.label_names), dtype=np.int64)
         start = time.perf_counter()
@@ -298,7 +298,7 @@ def evaluate_source(
     from rich.console import Console
 
     with join() as world:
-        classifier = Classifier.load(model, base=base, precision=precision)
+        classifier = open_classifier(model, base, precision)
         if robustness:
             check_options(robustness, classifier.label_names)
             if world.is_first:

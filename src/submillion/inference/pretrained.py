@@ -1,0 +1,104 @@
+"""A fine-tuned sequence classifier that transformers saved, opened as one of our networks."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from submillion.config import Config, DataConfig, LoraConfig, ModelConfig, TrainConfig
+from submillion.data.tokenizer import Tokenizer
+from submillion.errors import BaseModelError
+from submillion.inference.stock import StockClass, stock_class
+from submillion.model.base import Base
+from submillion.model.classifier import TextClassifier
+from submillion.model.encoder import read_checkpoint
+from submillion.model.shape import read_shape
+
+
+class Opened(NamedTuple):
+    network: TextClassifier  # fp32
+    tokenizer: Tokenizer
+    label_names: list[str]
+    config: Config
+
+
+def read_transformers(base: Base) -> Opened:
+    """A fine-tuned BERT, RoBERTa, XLM-RoBERTa or MPNet sequence classifier, as one of our networks without adapters.
+
+    Raises BaseModelError where its class, task, labels or tensors are not those of such a classifier.
+    """
+    path = base.folder / "config.json"
+    shape = read_shape(base.folder)
+    settings = read_json(path)
+    stock = stock_class(settings.get("model_type"), path)
+    label_names = _label_names(settings, stock, path)
+    model = ModelConfig(
+        base=base.name, revision=base.revision, dropout=0.0, max_length=_max_length(base.folder, shape.max_tokens)
+    )
+    config = Config(
+        model=model,
+        lora=LoraConfig(rank=0),
+        data=DataConfig(source="unknown: a checkpoint of transformers", label_names=tuple(label_names)),
+        train=TrainConfig(precision="fp32"),  # what transformers computes in, unless told otherwise
+    )
+    network = TextClassifier(shape, model, config.lora, len(label_names), torch.Generator())
+    state = read_checkpoint(base.folder)
+    network.encoder.load(state)
+    parameters = network.trainable()
+    named = {ours: f"{stock.head[ours.rpartition('.')[0]]}.{ours.rpartition('.')[2]}" for ours in parameters}
+    problems = [
+        f"{theirs}: expected {list(parameters[ours].shape)}, "
+        f"found {list(state[theirs].shape) if theirs in state else 'nothing'}"
+        for ours, theirs in named.items()
+        if theirs not in state or state[theirs].shape != parameters[ours].shape
+    ]
+    if problems:
+        raise BaseModelError(
+            f"{base.folder} has no whole head of {stock.name}\n  " + "\n  ".join(problems) + "\nfix: save it again"
+        )
+    with torch.no_grad():
+        for ours, theirs in named.items():
+            parameters[ours].copy_(state[theirs])
+    return Opened(network, Tokenizer.from_folder(base.folder), label_names, config)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises BaseModelError where it holds something else."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BaseModelError(f"{path}: expected a JSON object, found {error}\nfix: copy the file again") from None
+    if not isinstance(content, dict):
+        raise BaseModelError(f"{path}: expected a JSON object, found {type(content).__name__}\nfix: copy it again")
+    return content
+
+
+def _label_names(settings: dict[str, Any], stock: StockClass, path: Path) -> list[str]:
+    """id2label in the order of the logits; LABEL_0, LABEL_1 where the configuration names none."""
+    if stock.name not in (settings.get("architectures") or []):
+        raise BaseModelError(
+            f"{path}: expected the architecture {stock.name}, found {settings.get('architectures')}\n"
+            "fix: give a fine-tuned classifier, or train one on this base: submillion train --model.base DIR"
+        )
+    if settings.get("problem_type") not in (None, "single_label_classification"):
+        raise BaseModelError(
+            f"{path}: expected problem_type single_label_classification, found {settings['problem_type']!r}\n"
+            "fix: use it with transformers; a softmax over its outputs would mean nothing"
+        )
+    named = settings.get("id2label") or {str(index): f"LABEL_{index}" for index in range(2)}
+    names = [named.get(str(index)) for index in range(len(named))] if isinstance(named, dict) else []
+    texts = [name for name in names if isinstance(name, str)]
+    if len(texts) < 2 or len(texts) != len(named) or len(set(texts)) != len(texts):
+        raise BaseModelError(
+            f"{path}: expected id2label with two or more different names under 0, 1, ..., found {named}\n"
+            "fix: name the labels there"
+        )
+    return texts
+
+
+def _max_length(folder: Path, most: int) -> int:
+    """The tokenizer's own limit where it has one that the encoder can place, else all that it can."""
+    path = folder / "tokenizer_config.json"
+    own = read_json(path).get("model_max_length") if path.is_file() else None
+    return own if isinstance(own, int) and 3 <= own <= most else most

@@ -1,0 +1,57 @@
+"""The work of `submillion export --to peft` and `--to transformers`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from submillion.atomic import write_folder_atomically
+from submillion.config import from_mapping
+from submillion.inference.classifier import check_base, load_network
+from submillion.inference.pretrained import read_json
+from submillion.inference.stock import stock_class
+from submillion.interop.peft import write_peft
+from submillion.interop.transformers import write_transformers
+from submillion.model.base import Base, find_base
+from submillion.model.shape import read_shape
+from submillion.training.artefact import Artefact
+
+Writer = Callable[[Artefact, Base, Path], None]
+
+
+def export_model(model: Path, to: str, folder: Path, base: str = "") -> None:
+    """Writes a saved model into a folder, whole or not at all, and prints where.
+
+    to: a key of WRITERS. base: where the pretrained encoder is now, if not where it was in training. Raises
+    SubmillionError where the format cannot hold the model or the folder holds other files.
+    """
+    from rich.console import Console
+
+    artefact = Artefact.load(model)
+    found = find_base(base or artefact.base["name"], "" if base else artefact.base["revision"])
+    check_base(artefact, found)
+    with write_folder_atomically(folder, FILES[to]) as made:
+        WRITERS[to](artefact, found, made)
+    lines = [f"{model} -> {folder}  ({to}, labels in order: {', '.join(artefact.label_names)})"]
+    temperature = artefact.calibration["temperature"]
+    if temperature != 1.0:
+        lines.append(f"  the logits are uncalibrated there: divide them by {temperature} before the softmax")
+    Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def _to_peft(artefact: Artefact, base: Base, folder: Path) -> None:
+    path = base.folder / "config.json"
+    stock = stock_class(read_json(path).get("model_type"), path)
+    write_peft(artefact, from_mapping(artefact.config), read_shape(base.folder), stock, folder)
+
+
+def _to_transformers(artefact: Artefact, base: Base, folder: Path) -> None:
+    path = base.folder / "config.json"
+    stock = stock_class(read_json(path).get("model_type"), path)
+    network = load_network(artefact, base)
+    write_transformers(artefact, from_mapping(artefact.config), network, stock, base, folder)
+
+
+FILES = {
+    "peft": ("adapter_model.safetensors", "adapter_config.json"),
+    "transformers": ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"),
+}
+WRITERS: dict[str, Writer] = {"peft": _to_peft, "transformers": _to_transformers}

@@ -1,0 +1,102 @@
+"""evaluate --robustness on a trained tiny model, from the flags to the files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from news import LABELS, news_rows, run_of, write_csv
+
+from submillion.cli import main
+from submillion.inference.classifier import Classifier
+from submillion.inference.run import TrainResult, evaluate_source, train
+from submillion.robustness.noise import CORRUPTIONS
+
+
+@pytest.fixture
+def fresh_csv(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "fresh.csv", news_rows(20, seed=7))
+
+
+def arguments(trained: TrainResult, source: Path, folder: Path, *more: str) -> list[str]:
+    where = ["--model", str(trained.folder), "--data.source", str(source), "--assets", str(folder / "plots")]
+    return ["evaluate", *where, "--output", str(folder / "m.json"), *more]
+
+
+def test_one_command_measures_everything(
+    trained: TrainResult, fresh_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wide: None
+) -> None:
+    calls = {"World": "politics", "Sports": "sport"}
+    shifted = [(text, calls.get(label, label)) for text, label in news_rows(5, seed=9)] + [("a song", "music")]
+    other = write_csv(tmp_path / "other.csv", shifted)
+    more = ["--robustness", "--robustness-rows", "30", "--shift", str(other)]
+    more += ["--label-map", "politics=World", "sport=Sports"]
+    assert main(arguments(trained, fresh_csv, tmp_path, *more)) == 0
+    found = json.loads((tmp_path / "m.json").read_text())
+    robustness = found["robustness"]
+    assert (robustness["rows"], robustness["of_rows"]) == (30, 60)
+    assert set(robustness["noise"]["each"]) == set(CORRUPTIONS)
+    assert (robustness["shift"]["rows"], robustness["shift"]["left_out"]) == (15, 1)
+    assert set(robustness["shift"]["per_label"]) == set(LABELS) and robustness["shift"]["accuracy"] > 0.8
+    assert robustness["attack"]["accuracy"] < robustness["attack"]["clean_accuracy"]
+    for name in ("reliability", "coverage", "noise"):
+        assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "keyboard" in printed and "under attack" in printed and "1 left out" in printed
+
+
+def test_it_repeats(trained: TrainResult, fresh_csv: Path, tmp_path: Path) -> None:
+    found = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        assert main(arguments(trained, fresh_csv, folder, "--robustness", "--robustness-rows", "10")) == 0
+        found.append(json.loads((folder / "m.json").read_text())["robustness"])
+    assert found[0] == found[1] and "shift" not in found[0]
+
+
+def test_calibration_and_confusion_come_without_being_asked(trained: TrainResult, fresh_csv: Path) -> None:
+    metrics = evaluate_source(trained.folder, str(fresh_csv))
+    assert sum(map(sum, metrics["confusion"])) == metrics["rows"] == 60
+    assert sum(metrics["confusion"][i][i] for i in range(3)) == round(metrics["accuracy"] * 60)
+    assert metrics["calibration"]["coverage"]["1.0"] == pytest.approx(metrics["accuracy"])
+    assert "robustness" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--label-map", "politics"], "THEIRS=OURS"),
+        (["--label-map", "politics=Wrld"], "'Wrld' is no label of the model"),
+        (["--robustness-rows", "-1"], "--robustness-rows"),
+        (["--shift", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_wrong_options_end_before_anything_is_written(
+    more: list[str],
+    message: str,
+    trained: TrainResult,
+    fresh_csv: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(arguments(trained, fresh_csv, tmp_path, "--robustness", *more)) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "m.json").exists()
+
+
+def test_shifted_rows_without_a_label_of_the_model_are_refused(
+    trained: TrainResult, fresh_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_csv(tmp_path / "other.csv", [("a song", "music"), ("a play", "theatre")])
+    assert main(arguments(trained, fresh_csv, tmp_path, "--robustness", "--shift", str(other))) == 2
+    error = capsys.readouterr().err
+    assert "music, theatre" in error and "--label-map" in error
+
+
+def test_training_fits_a_temperature_that_the_artefact_keeps(tiny_base: Path, news_csv: Path, tmp_path: Path) -> None:
+    overrides = run_of(tiny_base, tmp_path, data__validation_fraction=0.4)
+    result = train(data=news_csv, overrides=overrides)
+    temperature = result.metrics["temperature"]
+    assert temperature != 1.0 and result.metrics["validation"]["rows"] >= 100
+    again = Classifier.load(result.folder)
+    assert again.temperature == temperature == result.classifier.temperature
+    written = json.loads((result.folder / "metrics.json").read_text())
+    assert written["test"]["ece"] == result.metrics["test"]["ece"] != written["test"]["ece_uncalibrated"]

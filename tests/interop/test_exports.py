@@ -1,0 +1,254 @@
+"""Models that leave for transformers and PEFT, and come back: the real libraries give the same logits."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from tiny import FAMILIES, scatter, tiny_shape, transformers_classifier
+
+from submillion.cli import main
+from submillion.config import Config, LoraConfig, ModelConfig, TrainConfig, to_mapping
+from submillion.data.tokenizer import Tokenizer
+from submillion.errors import BaseModelError
+from submillion.inference.classifier import Classifier
+from submillion.model.base import find_base
+from submillion.model.classifier import TextClassifier
+from submillion.model.encoder import read_checkpoint
+from submillion.model.shape import read_shape
+from submillion.training.artefact import Artefact, shape_to_json
+
+TEXTS = ["Oil prices climb as OPEC meets", "The champion won the final!", "", "war " * 60, "new software (web) 2.0"]
+LABELS = ["World", 'Sports "and" <b>', "Économie: 雪"]
+LORAS = {
+    "narrow": LoraConfig(rank=2, alpha=4.0),
+    "wide": LoraConfig(rank=8, alpha=3.0, targets=("all-linear",)),
+    "one layer": LoraConfig(rank=3, targets=("output", "key"), layers=(1,)),
+}
+FULL = {"freeze_base": False, "train_last_k_layers": 1}
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A random sequence classifier of each family, saved by transformers itself."""
+    tokenizer = Tokenizer.from_folder(tiny_base)
+    folders = {}
+    for family in FAMILIES:
+        folder = tmp_path_factory.mktemp(family)
+        shape = tiny_shape(family, vocab_size=tokenizer.backend.get_vocab_size(), num_positions=80)
+        transformers_classifier(shape).save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+        folders[family] = folder
+    return folders
+
+
+def saved_model(base_folder: Path, folder: Path, lora: LoraConfig = LORAS["narrow"], **model: Any) -> Path:
+    """One of our models on this base, its tensors scattered, in folder/best_model."""
+    config = Config(
+        model=ModelConfig(base=str(base_folder), **{"max_length": 40, **model}),
+        lora=lora,
+        train=TrainConfig(precision="fp32"),
+    )
+    base, shape, tokenizer = find_base(str(base_folder)), read_shape(base_folder), Tokenizer.from_folder(base_folder)
+    network = TextClassifier(shape, config.model, lora, len(LABELS))
+    network.encoder.load(read_checkpoint(base_folder))
+    scatter(list(network.parameters()), seed=3)
+    artefact = Artefact(
+        tensors=dict(network.trainable()),
+        label_names=LABELS,
+        base={"name": base.name, "revision": "", "weights_sha256": base.weights_hash(), "shape": shape_to_json(shape)},
+        tokenizer=tokenizer.to_str(),
+        tokenizer_sha256=tokenizer.fingerprint,
+        config=to_mapping(config),
+        parameters={"trainable": sum(p.numel() for p in network.parameters())},
+        metrics={},
+    )
+    return artefact.save(folder / "best_model").parent
+
+
+@torch.no_grad()
+def their_logits(model: Any, classifier: Classifier) -> np.ndarray:
+    """The logits of a model of transformers for the same token ids, a row at a time."""
+    tokens = classifier.tokenizer.encode(TEXTS, classifier.config.model.max_length)
+    rows = [torch.from_numpy(tokens.row(index).astype(np.int64))[None] for index in range(len(TEXTS))]
+    return torch.cat([model.eval()(input_ids=row, attention_mask=torch.ones_like(row)).logits for row in rows]).numpy()
+
+
+def assert_equal(ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert np.ptp(ours, axis=0).max() > 0.1  # logits that differ from text to text
+    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("lora", LORAS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_peft_opens_an_export_with_equal_logits(
+    family: str, lora: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    model = saved_model(checkpoints[family], tmp_path, LORAS[lora])
+    assert main(["export", str(model), "--to", "peft", str(tmp_path / "adapter")]) == 0
+    assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+    }
+    base = AutoModelForSequenceClassification.from_pretrained(checkpoints[family], num_labels=len(LABELS))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        theirs = PeftModel.from_pretrained(base, tmp_path / "adapter")
+    assert not [str(warning.message) for warning in caught if "missing" in str(warning.message).lower()]
+    classifier = Classifier.load(model)
+    assert_equal(classifier.logits(TEXTS), their_logits(theirs, classifier))
+    adapted = {name for name, _ in theirs.named_parameters() if "lora_" in name}
+    assert len(adapted) == sum("lora_" in name for name in Artefact.load(model).tensors)
+
+
+def test_the_label_names_travel_with_the_adapter(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = saved_model(checkpoints["bert"], tmp_path)
+    main(["export", str(model), "--to", "peft", str(tmp_path / "adapter")])
+    with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["label_names"]) == LABELS
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text("utf-8"))
+    assert (config["use_dora"], config["use_rslora"], config["bias"]) == (False, False, "none")
+
+
+@pytest.mark.parametrize("changes", [{}, FULL], ids=["adapters", "an open layer"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_opens_an_export_with_equal_logits_and_so_do_we(
+    family: str, changes: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = saved_model(checkpoints[family], tmp_path, LORAS["wide"], **changes)
+    assert main(["export", str(model), "--to", "transformers", str(tmp_path / "merged")]) == 0
+    theirs, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert list(theirs.config.id2label.values()) == LABELS and theirs.config.label2id[LABELS[2]] == 2
+    classifier = Classifier.load(model)
+    assert_equal(classifier.logits(TEXTS), their_logits(theirs, classifier))
+    back = Classifier.from_pretrained(tmp_path / "merged")
+    assert list(back.label_names) == LABELS and back.config.model.max_length == 40
+    assert_equal(back.logits(TEXTS), classifier.logits(TEXTS))
+
+
+def test_a_pipeline_opens_an_export(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    model = saved_model(checkpoints["bert"], tmp_path)
+    main(["export", str(model), "--to", "transformers", str(tmp_path / "merged")])
+    answers = pipeline("text-classification", model=str(tmp_path / "merged"), device="cpu")(TEXTS, truncation=True)
+    classifier = Classifier.load(model)
+    assert [answer["label"] for answer in answers] == classifier.predict(TEXTS)
+    expected = classifier.predict_proba(TEXTS).max(axis=1)
+    np.testing.assert_allclose([answer["score"] for answer in answers], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_of_transformers_opens_with_equal_logits(family: str, checkpoints: dict[str, Path]) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    ours = Classifier.from_pretrained(checkpoints[family])
+    theirs = AutoModelForSequenceClassification.from_pretrained(checkpoints[family])
+    assert_equal(ours.logits(TEXTS), their_logits(theirs, ours))
+    assert ours.label_names == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+def test_predict_and_evaluate_take_a_checkpoint(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    data, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    data.write_text("text,label\noil prices,LABEL_0\nthe final,LABEL_2\nwar,LABEL_1\n", encoding="utf-8")
+    where = ["--model", str(checkpoints["roberta"])]
+    assert main(["predict", str(data), *where, "--output", str(out)]) == 0
+    assert len(out.read_text("utf-8").splitlines()) == 4
+    assert main(["evaluate", "--data.source", str(data), *where, "--output", str(tmp_path / "m.json")]) == 0
+    assert json.loads((tmp_path / "m.json").read_text("utf-8"))["rows"] == 3
+
+
+# Refused, with nothing left behind
+
+
+@pytest.mark.parametrize(
+    ("to", "lora", "model", "text"),
+    [
+        ("peft", "narrow", {"head": "linear"}, "expected model.head stock"),
+        ("transformers", "narrow", {"head": "linear"}, "expected model.head stock"),
+        ("transformers", "narrow", {"pooling": "mean"}, "expected model.pooling first"),
+        ("peft", "narrow", FULL, "fix: --to transformers"),
+    ],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_would_give_other_logits_is_refused(
+    family: str,
+    to: str,
+    lora: str,
+    model: dict[str, Any],
+    text: str,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    saved = saved_model(checkpoints[family], tmp_path, LORAS[lora], **model)
+    assert main(["export", str(saved), "--to", to, str(tmp_path / "out")]) == 2
+    assert text in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["best_model"]
+
+
+def test_a_head_alone_is_no_adapter(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = saved_model(checkpoints["bert"], tmp_path, LoraConfig(rank=0))
+    assert main(["export", str(saved), "--to", "peft", str(tmp_path / "out")]) == 2
+    assert "found a head alone" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = saved_model(checkpoints["bert"], tmp_path)
+    before = (saved / "model.pt").read_bytes()
+    assert main(["export", str(saved), "--to", "transformers", str(saved)]) == 2
+    assert "model.pt" in capsys.readouterr().err
+    assert [path.name for path in saved.iterdir()] == ["model.pt"] and (saved / "model.pt").read_bytes() == before
+
+
+def test_numbers_that_are_not_finite_are_refused(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = saved_model(checkpoints["bert"], tmp_path)
+    artefact = Artefact.load(saved)
+    artefact.tensors["head.out_proj.bias"][0] = float("nan")
+    artefact.save(saved)
+    assert main(["export", str(saved), "--to", "peft", str(tmp_path / "out")]) == 2
+    assert "expected finite numbers" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"architectures": ["BertForMaskedLM"]}, "expected the architecture BertForSequenceClassification"),
+        ({"architectures": None}, "expected the architecture"),
+        ({"problem_type": "multi_label_classification"}, "expected problem_type single_label_classification"),
+        ({"id2label": {"0": "only"}}, "two or more different names"),
+        ({"id2label": {"0": "a", "2": "b", "3": "c"}}, "two or more different names"),
+        ({"id2label": ["a", "b"]}, "two or more different names"),
+        ({"id2label": {"0": "a", "1": "b"}}, "classifier.weight: expected [2, 24], found [3, 24]"),
+        ({"model_type": "t5"}, "model_type 't5' is not supported"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_another_kind_is_refused(
+    changes: dict[str, Any], text: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    for path in checkpoints["bert"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    settings = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    settings |= {"id2label": {"0": "a", "1": "b", "2": "c"}} | changes
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(BaseModelError) as caught:
+        Classifier.from_pretrained(tmp_path)
+    assert text in str(caught.value)

@@ -1,0 +1,141 @@
+"""Adapters that peft saved open here with peft's logits; what we cannot represent is refused and leaves nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_exports import (  # noqa: F401
+    FAMILIES,
+    LABELS,
+    TEXTS,
+    assert_equal,
+    checkpoints,
+    saved_model,
+    scatter,
+    their_logits,
+)
+
+from submillion.cli import main
+from submillion.inference.classifier import Classifier
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+ALPHAS = {"r": 4, "lora_alpha": 6}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "all-linear": {"target_modules": "all-linear", "r": 3},
+    "suffix": {"target_modules": ["output.dense"], "r": 2},
+    "regular expression": {
+        "target_modules": r".*encoder\.layer\.[02]\..*(intermediate\.dense|attention.*)\.?(o|q|dense|query)"
+    },
+    "some layers": {"target_modules": ["dense"], "layers_to_transform": [1], "layers_pattern": "layer"},
+    "patterns": {
+        "target_modules": ["dense"],
+        "rank_pattern": {"intermediate.dense": 7, r"layer\.1\.output\.dense": 2},
+        "alpha_pattern": {r"layer\.2\..*dense": 1},
+        "use_rslora": True,
+    },
+}
+
+
+def save_adapter(base: Path, folder: Path, safe: bool = True, **changes: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(LABELS))
+    model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", **ALPHAS | changes)).eval()
+    scatter(
+        [p for name, p in model.named_parameters() if "lora_" in name or "modules_to_save" in name], seed=8, std=0.1
+    )
+    model.save_pretrained(folder)
+    if not safe:
+        torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
+        (folder / "adapter_model.safetensors").unlink()
+    return model
+
+
+def take(folder: Path, output: Path, *flags: str) -> int:
+    return main(["import", str(folder), "--output.dir", str(output), *flags])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_peft(family: str, name: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
+    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", safe=name != "suffix", **CONFIGS[name])
+    assert take(tmp_path / "adapter", tmp_path / "ours", "--label-names", *LABELS) == 0
+    ours = Classifier.load(tmp_path / "ours")
+    assert list(ours.label_names) == LABELS
+    assert_equal(ours.logits(TEXTS), their_logits(theirs, ours))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_we_export_comes_back(family: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
+    model = saved_model(checkpoints[family], tmp_path)
+    assert main(["export", str(model), "--to", "peft", str(tmp_path / "adapter")]) == 0
+    assert take(tmp_path / "adapter", tmp_path / "ours", "--max-length", "40") == 0
+    back = Classifier.load(tmp_path / "ours")
+    assert list(back.label_names) == LABELS
+    assert_equal(back.logits(TEXTS), Classifier.load(model).logits(TEXTS))
+
+
+@pytest.mark.parametrize("old", ["{}.modules_to_save.default", "{}.modules_to_save"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_old_names_are_read(family: str, old: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
+    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", target_modules=["intermediate.dense"])
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    state = {
+        name.replace("classifier", old.format("classifier")).replace("lora_A.", "lora_A.default."): tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(state, path)
+    assert take(tmp_path / "adapter", tmp_path / "ours") == 0
+    ours = Classifier.load(tmp_path / "ours")
+    assert_equal(ours.logits(TEXTS), their_logits(theirs, ours))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"use_dora": True}, "use_dora = True"),
+        ({"bias": "lora_only"}, "bias = 'lora_only'"),
+        ({"init_lora_weights": "pissa_niter_4"}, "changes the base's own weights"),
+        ({"peft_type": "IA3"}, "peft_type 'IA3'"),
+        ({"r": 9}, "expected lora_A [9, 24]"),
+        ({"r": "many"}, "a value of a wrong kind"),
+        ({"target_modules": ["query"]}, "target_modules"),
+        ({"target_modules": "("}, "a value of a wrong kind"),
+        ({"modules_to_save": ["classifier", "pooler"]}, "bert.pooler.dense.weight: expected in the adapter"),
+    ],
+    ids=str,
+)
+def test_what_we_cannot_represent_is_refused(
+    changes: dict[str, Any],
+    text: str,
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
+    assert take(tmp_path / "adapter", tmp_path / "ours") == 2
+    assert text in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_unknown_fields_are_noted_and_unknown_tensors_refused(
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
+    config, tensors = (tmp_path / "adapter" / f"adapter_{name}" for name in ("config.json", "model.safetensors"))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"from_the_future": 1}), encoding="utf-8")
+    assert take(tmp_path / "adapter", tmp_path / "ours") == 0
+    out = capsys.readouterr().out
+    assert "from_the_future is not known here" in out and "LABEL_2" in out
+    save_file(load_file(tensors) | {"base_model.model.score.weight": torch.zeros(3, 24)}, tensors)
+    assert take(tmp_path / "adapter", tmp_path / "other") == 2
+    assert "score.weight: this model has no place for it" in capsys.readouterr().err
+    tensors.write_bytes(tensors.read_bytes()[:300])
+    assert take(tmp_path / "adapter", tmp_path / "other") == 2 and not (tmp_path / "other").exists()
