@@ -161,6 +161,7 @@ def test_predict_without_flags(calls: list[Any]) -> None:
                 "text_column": "",
                 "batch_size": 0,
                 "precision": "auto",
+                "adapter_scale": 1.0,
             },
         )
     ]
@@ -197,6 +198,17 @@ def test_evaluate_hands_on_its_flags(calls: list[Any]) -> None:
     assert name == "evaluate_source"
     assert (given["source"], given["label_column"], given["text_column"]) == ("x.csv", "y", "")
     assert (given["output"], given["model"], given["precision"]) == (Path("m.json"), Path("best_model"), "fp32")
+
+
+def test_evaluate_hands_on_what_robustness_is_measured_with(calls: list[Any]) -> None:
+    where = ["--data.source", "x.csv", "--assets", "plots", "--shift", "y.csv", "--label-map", "a=b", "--seed", "3"]
+    assert main(["evaluate", *where, "--adapter-scale", "0.7"]) == 0
+    assert main(["evaluate", *where, "--robustness", "--robustness-rows", "9"]) == 0
+    (_, _, plain), (_, _, given) = calls
+    assert plain["robustness"] is None and plain["adapter_scale"] == 0.7
+    found = given["robustness"]
+    assert (found.rows, found.shift, found.label_map) == (9, "y.csv", ("a=b",))
+    assert (found.seed, found.assets) == (3, Path("plots"))
 
 
 # In a process of its own

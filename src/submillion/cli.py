@@ -126,6 +126,8 @@ class PredictFlags:
     """Rows computed at once; 0: as many as in training's evaluations."""
     precision: Precision = "auto"
     """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
+    adapter_scale: float = 1.0
+    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class EvaluateFlags:
     """Rows computed at once; 0: as many as in training's evaluations."""
     precision: Precision = "auto"
     """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
+    adapter_scale: float = 1.0
+    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +293,7 @@ def _predict(argv: Sequence[str]) -> None:
         text_column=flags.text_column,
         batch_size=flags.batch_size,
         precision=flags.precision,
+        adapter_scale=flags.adapter_scale,
     )
 
 
@@ -312,6 +317,7 @@ def _evaluate(argv: Sequence[str]) -> None:
         base=flags.base,
         batch_size=flags.batch_size,
         precision=flags.precision,
+        adapter_scale=flags.adapter_scale,
         robustness=options if flags.robustness else None,
     )
 

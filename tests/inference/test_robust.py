@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from news import LABELS, news_rows, run_of, write_csv
 
 from submillion.cli import main
-from submillion.inference.classifier import Classifier
+from submillion.inference.classifier import Classifier, load_network
 from submillion.inference.run import TrainResult, evaluate_source, train
+from submillion.model.base import find_base
 from submillion.robustness.noise import CORRUPTIONS
+from submillion.training.artefact import Artefact
 
 
 @pytest.fixture
@@ -100,3 +104,29 @@ def test_training_fits_a_temperature_that_the_artefact_keeps(tiny_base: Path, ne
     assert again.temperature == temperature == result.classifier.temperature
     written = json.loads((result.folder / "metrics.json").read_text())
     assert written["test"]["ece"] == result.metrics["test"]["ece"] != written["test"]["ece_uncalibrated"]
+
+
+def test_adapters_scaled_to_nothing_leave_the_pretrained_encoder(trained: TrainResult) -> None:
+    texts = [text for text, _ in news_rows(5, seed=3)]
+    whole = Classifier.load(trained.folder, adapter_scale=1.0).logits(texts)
+    np.testing.assert_array_equal(whole, Classifier.load(trained.folder).logits(texts))
+    none = Classifier.load(trained.folder, adapter_scale=0.0)
+    bare = load_network(Artefact.load(trained.folder), find_base(str(none.config.model.base)))
+    for layer in bare.encoder.layer_list():
+        for linear in layer.linears():
+            for lora_B in linear.lora_B.values():
+                torch.nn.init.zeros_(lora_B)
+    none_logits = none.logits(texts)
+    none.network = bare
+    np.testing.assert_allclose(none_logits, none.logits(texts), atol=1e-6)
+    assert np.abs(whole - none_logits).max() > 0.1
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_scale_out_of_range_is_refused(
+    command: str, trained: TrainResult, fresh_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = [str(fresh_csv), "--output", str(tmp_path / "p.csv")] if command == "predict" else []
+    where += ["--data.source", str(fresh_csv)] if command == "evaluate" else []
+    assert main([command, *where, "--model", str(trained.folder), "--adapter-scale", "3"]) == 2
+    assert "expected 0 to 2" in capsys.readouterr().err

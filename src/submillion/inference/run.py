@@ -217,6 +217,7 @@ def predict_file(
     batch_size: int = 0,
     precision: str = "auto",
     format: str = "auto",
+    adapter_scale: float = 1.0,
 ) -> int:
     """Labels every text of a file, streaming: memory does not grow with the file. Returns the number of rows.
 
@@ -237,7 +238,7 @@ def predict_file(
         if input == STANDARD and text_column:
             raise ConfigError("--text-column: standard input is a text a line, without columns\nfix: leave it out")
         total = 0 if input == STANDARD else check_texts(input, text_column)
-        classifier = open_classifier(model, base, precision)
+        classifier = open_classifier(model, base, precision, adapter_scale)
         chunks = stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column)
         counts = np.zeros(len(classifier.label_names), dtype=np.int64)
         start = time.perf_counter()
@@ -289,6 +290,7 @@ def evaluate_source(
     batch_size: int = 0,
     precision: str = "auto",
     robustness: RobustnessOptions | None = None,
+    adapter_scale: float = 1.0,
 ) -> dict[str, Any]:
     """Measures a saved model on labelled rows: a source's test split, or all rows of a single file.
 
@@ -298,7 +300,7 @@ def evaluate_source(
     from rich.console import Console
 
     with join() as world:
-        classifier = open_classifier(model, base, precision)
+        classifier = open_classifier(model, base, precision, adapter_scale)
         if robustness:
             check_options(robustness, classifier.label_names)
             if world.is_first:
