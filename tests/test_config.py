@@ -192,6 +192,7 @@ WRONG = [
     ("train.warmup_fraction", 1.1),
     ("train.schedule", "step"),
     ("train.label_smoothing", 1),
+    ("train.augment", 1.1),
     ("train.class_weights", True),
     ("train.eval_steps", -1),
     ("train.patience", -1),

@@ -106,6 +106,8 @@ class TrainConfig:
     """Stop after this many evaluations without a lower validation loss; 0 never stops early."""
     head_first: bool = False
     """Fit the head to the pretrained encoder's features before the first step: one more pass, without gradients."""
+    augment: float = 0.0
+    """Share of the training rows that each epoch shows under noise, drawn anew: typos, lost case, cut text, debris."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
     prefix_cache_gb: float = 4.0
@@ -472,7 +474,7 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
             expect(key, value > 0, "more than 0")
         elif key in _BELOW_ONE:
             expect(key, 0 <= value < 1, "at least 0 and less than 1")
-        elif key == "train.warmup_fraction":
+        elif key in ("train.warmup_fraction", "train.augment"):
             expect(key, 0 <= value <= 1, "0 to 1")
         elif key == "lora.layers" and value != "all":
             expect(key, bool(value) and min(value) >= 0 and _unique(value), "all, or different layers counted from 0")

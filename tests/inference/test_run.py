@@ -306,3 +306,12 @@ def test_the_longest_row_that_fits_is_allowed(tiny_base: Path, tmp_path: Path) -
     long = [(f"{text} " * 20, label) for text, label in news_rows(20)]
     result = train(data=long, overrides=run_of(tiny_base, tmp_path, model__max_length=160, train__epochs=1))
     assert len(result.classifier.tokenizer.encode([long[0][0]], 160).row(0)) == 160
+
+
+def test_augmentation_trains_another_model_and_can_be_repeated(news_csv: Path, tiny_base: Path, tmp_path: Path) -> None:
+    first, again, plain = (
+        train(data=news_csv, overrides=run_of(tiny_base, tmp_path / name, train__epochs=1, train__augment=share))
+        for name, share in (("first", 0.5), ("again", 0.5), ("plain", 0.0))
+    )
+    assert_same_tensors(first.folder / "model.pt", again.folder / "model.pt")
+    assert first.history[0]["train_loss"] != plain.history[0]["train_loss"]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from submillion.config import LoraConfig, ModelConfig, TrainConfig
+from submillion.data.tokenizer import Tokens
 from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
 from submillion.training.batches import pad_batch
@@ -346,3 +347,27 @@ def test_a_head_fitted_first_begins_with_a_lower_loss(head: Any) -> None:
     model = replace(MODEL, head=head, dropout=0.0)
     losses = [run(model=model, epochs=1, head_first=first)[1].history[0]["train_loss"] for first in (False, True)]
     assert losses[1] < 0.7 * losses[0]
+
+
+def test_views_replace_the_rows_tokens_epoch_by_epoch() -> None:
+    unlike = TokenRows(as_tokens([[2, 5, 3]] * len(TRAIN)), TRAIN.labels)  # nothing can be learned from these
+    seen: list[int] = []
+
+    def views(epoch: int) -> Tokens:
+        seen.append(epoch)
+        return TRAIN.tokens
+
+    plain, _ = run(patience=0)
+    network = tiny_classifier(model=MODEL, lora=LORA)
+    fit(network, unlike, VALIDATION, CONFIG, 0, CPU, views=views)
+    assert seen == list(range(CONFIG.epochs))
+    assert difference(network, plain) == 0.0
+
+
+def test_views_are_not_read_from_the_prefix_cache() -> None:
+    settings: dict[str, Any] = {"model": ModelConfig(dropout=0.0), "lora": replace(LORA, dropout=0.0, layers=(1,))}
+    unlike = TokenRows(as_tokens([[2, 5, 3]] * len(TRAIN)), TRAIN.labels)
+    plain, _ = run(**settings, prefix_cache_gb=0.0)
+    network = tiny_classifier(**settings)
+    fit(network, unlike, VALIDATION, CONFIG, 0, CPU, views=lambda _: TRAIN.tokens)
+    assert difference(network, plain) < 1e-3  # the validation rows are cached: which step is best may round

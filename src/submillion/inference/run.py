@@ -17,7 +17,7 @@ from submillion.atomic import check_writable, write_atomically
 from submillion.config import Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
 from submillion.data.corpus import Corpus, Rows, load_corpus, load_rows
 from submillion.data.files import check_texts, find_input, iter_texts, stream_texts
-from submillion.data.tokenizer import Tokenizer
+from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.calibration import calibration_metrics, fit_temperature
@@ -36,6 +36,7 @@ from submillion.model.budget import Plan
 from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import EncoderShape, read_shape
+from submillion.robustness.augment import augment
 from submillion.seeds import numpy_generator, torch_generator
 from submillion.training.artefact import Artefact, find_artefact, shape_to_json
 from submillion.training.device import Compute, choose_compute
@@ -116,9 +117,16 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     )
     network.encoder.load(read_checkpoint(base.folder))
     network.to_compute(compute.dtype, compute.device)
+    views = None
+    if config.train.augment:
+
+        def views(epoch: int) -> Tokens:
+            texts = augment(corpus.train.texts, config.train.augment, config.seed, epoch)
+            return tokenizer.encode(texts, config.model.max_length)
+
     with event_writer(config.output.tensorboard if world.is_first else "") as on_record:
         start = time.perf_counter()
-        result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world, on_record)
+        result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world, on_record, views)
         seconds = time.perf_counter() - start
 
     metrics: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,7 @@ def fit(
     compute: Compute,
     world: World = ALONE,
     on_record: Record | None = None,
+    views: Callable[[int], Tokens] | None = None,
 ) -> FitResult:
     """Trains the model's parameters in place and leaves it with the best ones: those of the lowest validation loss.
 
@@ -65,7 +66,8 @@ def fit(
     process's to rounding, dropout masks aside: each draws its own. All call this with the same arguments and end with
     the same parameters. Raises DistributedError where one of them is gone.
 
-    on_record gets each line of the history as soon as there is one.
+    on_record gets each line of the history as soon as there is one. views: an epoch's number, from 0, to the training
+    rows' tokens in it, where they are not the same in each (augmentation).
     """
     if model.merged:
         raise ValueError("unmerge the adapters before training: merged, they get no gradient")
@@ -87,7 +89,7 @@ def fit(
     step, rows_done, training_seconds = 0, 0, 0.0
 
     start = time.perf_counter()
-    passes = [(train.tokens, config.epochs), (validation.tokens, evaluations)]
+    passes = [(train.tokens, 1 if views else config.epochs), (validation.tokens, evaluations)]
     with (  # without layers that are frozen at the bottom, or with dropout in them, both prefixes are None
         frozen_prefix(model, passes, config, compute, world.is_first) as (train_prefix, validation_prefix),
         progress("training", len(train) * config.epochs, world.is_first) as advance,
@@ -95,8 +97,13 @@ def fit(
         if config.head_first:
             fit_head(model, train, weights, config, compute, world, train_prefix)
         training_seconds = time.perf_counter() - start  # what comes before the first step is part of the training
-        for _ in range(config.epochs):
-            batches = training_batches(train.tokens.lengths, config.batch_size, order_rng)
+        for epoch in range(config.epochs):
+            tokens = train.tokens
+            if views:
+                start = time.perf_counter()
+                tokens = views(epoch)
+                training_seconds += time.perf_counter() - start
+            batches = training_batches(tokens.lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
                 start = time.perf_counter()
                 for group in optimizer.param_groups:
@@ -105,8 +112,8 @@ def fit(
                 rows_of_step = batches[first : first + config.accumulation_steps]
                 weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
                 optimizer.zero_grad(set_to_none=True)
-                for rows in _parts(map(world.share, rows_of_step), train.tokens, compute):
-                    logits = model.head(_pooled(model, train.tokens, rows, compute, train_prefix, dropout), dropout)
+                for rows in _parts(map(world.share, rows_of_step), tokens, compute):
+                    logits = model.head(_pooled(model, tokens, rows, compute, train_prefix, dropout), dropout)
                     losses = _losses(logits, train.labels[rows], weights, config.label_smoothing)
                     _check_finite(losses, rows, step)
                     (losses.sum() / weight_of_step).backward()

@@ -1,0 +1,31 @@
+"""Training texts as noise would leave them: a share of the rows of each epoch, drawn anew for each."""
+
+from collections.abc import Sequence
+from random import Random
+
+from submillion.robustness.noise import CORRUPTIONS, STRENGTHS
+
+
+def augment(texts: Sequence[str], share: float, seed: int, epoch: int) -> list[str]:
+    """The texts, each with probability `share` under one or two of CORRUPTIONS, of a strength between the suite's.
+
+    Drawn from the seed, the epoch and the row's place. The kinds are the noise suite's, so its figures for a model
+    trained with this are those of noise the model was prepared for; style, shift and attack are not in it.
+    """
+    names = list(CORRUPTIONS)
+    found = []
+    for row, text in enumerate(texts):
+        random = Random(f"{seed} augment {epoch} {row}")
+        if random.random() < share:
+            for name in random.sample(names, random.choice((1, 2))):
+                text = _corrupted(text, name, random)
+        found.append(text)
+    return found
+
+
+def _corrupted(text: str, name: str, random: Random) -> str:
+    """What would leave nothing to read leaves the text as it is."""
+    change, parameters = CORRUPTIONS[name]
+    parameter = random.uniform(parameters[STRENGTHS[0]], parameters[STRENGTHS[-1]])
+    found = change(text, random, parameter)
+    return found if found.strip() else text

@@ -1,0 +1,26 @@
+"""Augmentation: what is drawn, and from what."""
+
+from submillion.robustness.augment import augment
+
+TEXTS = [
+    f"Reuters - Shares of company {n} rose &lt;b&gt;sharply&lt;/b&gt; on Monday, analysts said." for n in range(200)
+]
+
+
+def test_a_share_of_the_rows_changes_and_no_other() -> None:
+    changed = sum(a != b for a, b in zip(TEXTS, augment(TEXTS, 0.5, 0, 0), strict=True))
+    assert 70 < changed < 115  # half of 200, and a few draws that find nothing to change
+    assert augment(TEXTS, 0.0, 0, 0) == TEXTS
+
+
+def test_the_seed_the_epoch_and_the_place_decide() -> None:
+    assert augment(TEXTS, 0.5, 0, 1) == augment(TEXTS, 0.5, 0, 1)
+    assert augment(TEXTS, 0.5, 0, 0) != augment(TEXTS, 0.5, 0, 1) != augment(TEXTS, 0.5, 1, 1)
+    same = augment(["The same text in every row of a file"] * 50, 1.0, 0, 0)
+    assert len(set(same)) > 20
+
+
+def test_no_text_is_emptied_or_lost() -> None:
+    for epoch in range(20):
+        found = augment(["a", "!!!", "Reuters - ", "x y"], 1.0, 0, epoch)
+        assert len(found) == 4 and all(text.strip() for text in found)
