@@ -193,7 +193,7 @@ def test_settings_that_were_chosen_come_before_the_defaults(trained: TrainResult
 
 
 def test_the_most_frequent_mistakes_are_named() -> None:
-    assert "The most frequent of the 1 mistakes: x called y (1)." in made(("x", "y", "z"))
+    assert "The most frequent mistakes, of 1 in all: x called y (1)." in made(("x", "y", "z"))
 
 
 def test_what_the_card_tells_to_do_works(trained: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,11 +208,13 @@ def _where(base: Mapping[str, str]) -> str:
     """Where the encoder comes from, and what to do where it is somewhere else."""
     name, revision = text(short_name(base["name"])), base["revision"]
     if revision:
-        return f"That is [{name}](https://huggingface.co/{base['name']}) at revision {text(revision)}, on the hub."
+        return (
+            f"The encoder is [{name}](https://huggingface.co/{base['name']}) on the hub, at revision {text(revision)}."
+        )
     if base["name"].startswith("package:"):
-        return f"That comes from the Python package {name}, which has to be installed."
+        return f"The encoder comes from the Python package {name}, which has to be installed."
     return (
-        f"That was a local folder, {name}. Elsewhere, say where it is: `--base DIR` in the shell, "
+        f"The encoder was a local folder, {name}. Elsewhere, say where it is: `--base DIR` in the shell, "
         "`Classifier.load(..., base=DIR)` in Python."
     )
 
@@ -226,8 +228,8 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
     told = [f"[{name}](https://huggingface.co/datasets/{corpus.hub_id})" if corpus.hub_id else name]
     if corpus.cut:
         told.append(
-            f"The {' and '.join(corpus.cut)} rows were cut from its training rows, by label; near-equal texts are on "
-            "one side."
+            f"The {' and '.join(corpus.cut)} rows were cut from its training rows, by label; near-equal texts were "
+            "kept on one side."
         )
     if "validation" in metrics:
         fitted = " and the temperature of the probabilities" if metrics["temperature"] != 1.0 else ""
@@ -353,7 +355,7 @@ def _mistakes(confusion: np.ndarray, names: Sequence[str]) -> Iterator[str]:
     worst = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind="stable")[:3]]
     told = [f"{text(names[i])} called {text(names[j])} ({wrong[i, j]:,})" for i, j in worst if wrong[i, j]]
     if told:
-        yield f"The most frequent of the {int(wrong.sum()):,} mistakes: {', '.join(told)}."
+        yield f"The most frequent mistakes, of {int(wrong.sum()):,} in all: {', '.join(told)}."
 
 
 def _pictures(plots: Sequence[str]) -> Iterator[str]:
