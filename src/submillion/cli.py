@@ -148,7 +148,7 @@ class EvaluateFlags:
     output: str = ""
     """A .json file for the metrics; empty only prints them."""
     robustness: bool = False
-    """Measure noise, style, shift and attack too: some minutes on two cores."""
+    """Measure noise, style, shift and attack too, and tell the model's card: some minutes on two cores."""
     robustness_rows: int = 500
     """Rows drawn for noise, style and attack; 0 takes all."""
     shift: str = "auto"

@@ -119,7 +119,7 @@ class TrainConfig:
 @dataclass(frozen=True)
 class OutputConfig:
     dir: str = "best_model"
-    """model.pt, metrics.json, history.jsonl and config.toml."""
+    """model.pt, metrics.json, history.jsonl, config.toml, and README.md, the model's card, with its plots."""
     assets: str = "assets"
     """loss.png and accuracy.png."""
     tensorboard: str = ""

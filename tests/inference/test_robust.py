@@ -1,6 +1,8 @@
 """evaluate --robustness on a trained tiny model, from the flags to the files."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,12 @@ from submillion.inference.run import TrainResult, evaluate_source, train
 from submillion.model.base import find_base
 from submillion.robustness.noise import CORRUPTIONS
 from submillion.training.artefact import Artefact
+
+
+@pytest.fixture(scope="module")
+def trained(trained: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A copy of the shared model: measuring robustness changes the card in its folder."""
+    return replace(trained, folder=Path(shutil.copytree(trained.folder, tmp_path_factory.mktemp("copy") / "model")))
 
 
 @pytest.fixture

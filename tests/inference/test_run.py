@@ -62,7 +62,8 @@ def without_timing(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_run_leaves_exactly_these_files(trained: TrainResult) -> None:
-    model = {f"best_model/{name}" for name in ("model.pt", "metrics.json", "history.jsonl", "config.toml")}
+    names = ("model.pt", "metrics.json", "history.jsonl", "config.toml", "README.md", "loss.png", "accuracy.png")
+    model = {f"best_model/{name}" for name in names}
     assert files_below(trained.folder.parent) == model | {"assets/loss.png", "assets/accuracy.png"}
     assert trained.assets == trained.folder.parent / "assets"
 

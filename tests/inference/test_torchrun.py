@@ -38,7 +38,8 @@ def test_training_leaves_one_set_of_files_equal_to_one_process_s(
     [events] = (tmp_path / "events").iterdir()  # of the first process alone
     events.unlink()
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    model = {f"shared/best_model/{name}" for name in ("model.pt", "metrics.json", "history.jsonl", "config.toml")}
+    names = ("model.pt", "metrics.json", "history.jsonl", "config.toml", "README.md", "loss.png", "accuracy.png")
+    model = {f"shared/best_model/{name}" for name in names}
     assert files == model | {"shared/assets/loss.png", "shared/assets/accuracy.png"}
     assert done.stdout.count("test accuracy") == 1 and done.stdout.count("processes  2") == 1
 

@@ -31,6 +31,10 @@ class Corpus:
     """What was read, and what was cut from it, for the run's printout."""
     notice: str
     """Licence terms that the texts carry; empty where they are not known."""
+    hub_id: str
+    """Of the data set, owner/name; empty where the rows did not come from the hub."""
+    cut: tuple[str, ...]
+    """The splits that were cut from the training rows, because the source has none of its own."""
 
 
 def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Corpus:
@@ -63,7 +67,10 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         splits[split], train, groups = _at(train, cut), _at(train, rest), groups[rest]
         cuts.append(f"{split} {len(cut):,}")
     described = source.described + (f"; cut from train: {', '.join(cuts)}" if cuts else "")
-    return Corpus(train, splits["validation"], splits["test"], label_names, described, source.notice)
+    cut_splits = tuple(split for split in missing if len(splits[split].texts))
+    return Corpus(
+        train, splits["validation"], splits["test"], label_names, described, source.notice, source.hub_id, cut_splits
+    )
 
 
 def load_rows(source: str, label_names: Sequence[str], text_column: str = "", label_column: str = "") -> Rows:

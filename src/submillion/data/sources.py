@@ -37,6 +37,7 @@ class Source:
     splits: dict[str, Table]
     described: str
     notice: str = ""
+    hub_id: str = ""  # owner/name, where the hub was asked for it
 
 
 def read_source(config: DataConfig, data: object | None = None) -> Source:
@@ -171,7 +172,7 @@ def _from_hub(source: str, config: DataConfig) -> Source:
     if "train" not in splits:
         raise DataError(f"{source}: expected a split named train, found {', '.join(map(str, found)) or 'none'}")
     described = f"{source} ({_counted(splits)} rows{'; not used: ' + ', '.join(left_out) if left_out else ''})"
-    return Source(splits, described, NOTICES.get(name, found["train"].info.license or ""))
+    return Source(splits, described, NOTICES.get(name, found["train"].info.license or ""), name)
 
 
 def _load_from_hub(name: str, revision: str) -> Any:

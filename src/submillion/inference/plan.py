@@ -55,29 +55,37 @@ def parts_table(config: Config, plan: Plan, num_labels: int) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    rank = config.lora.rank
     table = Table(title=Text(f"{config.model.base}, {num_labels} labels"), title_justify="left", title_style="bold")
     table.add_column("part")
     table.add_column("parameters", justify="right")
     table.add_column("", style="dim")
-    for name, number in plan.adapters.items():
-        table.add_row(f"LoRA {name}", f"{number:,}", f"rank {rank}")
-    for name, number in plan.head.items():
-        table.add_row(f"head {name}", f"{number:,}", f"{config.model.head} head")
-    if plan.opened:
-        table.add_row("encoder layers in full", f"{plan.opened:,}", f"the last {config.model.train_last_k_layers}")
-    table.add_section()
-    share = plan.trainable / config.budget
-    table.add_row("trainable", f"{plan.trainable:,}", f"{share:.1%} of the budget of {config.budget:,}", style="bold")
-    table.add_section()
-    table.add_row("encoder", f"{plan.encoder:,}", "frozen" if not plan.opened else "all but the opened layers frozen")
-    table.add_row("total", f"{plan.total:,}", "base and head")
-    table.add_row(
-        "total with adapters",
-        f"{plan.total_with_adapters:,}",
-        f"{plan.trainable / plan.total_with_adapters:.2%} trains",
-    )
+    for section in parts(config, plan):
+        for row in section:
+            table.add_row(*row, style="bold" if row[0] == "trainable" else "")
+        table.add_section()
     return table
+
+
+def parts(config: Config, plan: Plan) -> list[list[tuple[str, str, str]]]:
+    """(part, parameters, note) of what trains, of its sum, and of the whole."""
+    rank, share = config.lora.rank, plan.trainable / config.budget
+    trained = [(f"LoRA {name}", f"{number:,}", f"rank {rank}") for name, number in plan.adapters.items()]
+    trained += [(f"head {name}", f"{number:,}", f"{config.model.head} head") for name, number in plan.head.items()]
+    if plan.opened:
+        trained.append(("encoder layers in full", f"{plan.opened:,}", f"the last {config.model.train_last_k_layers}"))
+    return [
+        trained,
+        [("trainable", f"{plan.trainable:,}", f"{share:.1%} of the budget of {config.budget:,}")],
+        [
+            ("encoder", f"{plan.encoder:,}", "all but the opened layers frozen" if plan.opened else "frozen"),
+            ("total", f"{plan.total:,}", "base and head"),
+            (
+                "total with adapters",
+                f"{plan.total_with_adapters:,}",
+                f"{plan.trainable / plan.total_with_adapters:.2%} trains",
+            ),
+        ],
+    ]
 
 
 def _ranks_table(ranks: dict[str, dict[str, int]], config: Config, num_labels: int) -> "Table":

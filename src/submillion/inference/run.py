@@ -21,6 +21,7 @@ from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.calibration import calibration_metrics, fit_temperature
+from submillion.inference.card import refresh_card, render_card, render_robustness, short_name, write_card
 from submillion.inference.classifier import Classifier, is_checkpoint, open_classifier
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
@@ -147,7 +148,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
     metrics["training_seconds"] = round(seconds, 2)  # the validations in it included
     if world.is_first:
-        _save(config, base, shape, tokenizer, corpus, network, metrics, result)
+        _save(config, base, shape, tokenizer, corpus, network, plan, metrics, result)
     world.wait()
     classifier = Classifier(network, tokenizer, corpus.label_names, config, compute, temperature)
     trained = TrainResult(classifier, metrics, result.history, Path(config.output.dir), Path(config.output.assets))
@@ -186,6 +187,7 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
     yield "kept", f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}"
     yield "model", f"{folder / 'model.pt'} ({(folder / 'model.pt').stat().st_size / 1e6:.1f} MB)"
     yield "numbers", "\n".join(str(folder / name) for name in ("metrics.json", "history.jsonl", "config.toml"))
+    yield "card", str(folder / "README.md")
     yield "plots", "\n".join(str(trained.assets / name) for name in ("loss.png", "accuracy.png"))
     if predictions:
         yield "predictions", str(predictions)
@@ -303,7 +305,7 @@ def evaluate_source(
     """Measures a saved model on labelled rows: a source's test split, or all rows of a single file.
 
     Prints a table by label and returns the metrics; writes them as JSON to `output` if given. With robustness, noise,
-    style, shift and attack are measured too, and plotted. Raises SubmillionError.
+    style, shift and attack are measured too, plotted, and written into the model's card. Raises SubmillionError.
     """
     from rich.console import Console
 
@@ -332,7 +334,20 @@ def evaluate_source(
         if robustness and world.is_first:
             plots = plot_robustness(metrics, probabilities, rows.labels, robustness.assets)
             print_robustness(console, metrics["robustness"], plots)
+            section = render_robustness(metrics, source, adapter_scale, [plot.name for plot in plots])
+            _refresh(console, model, section, plots)
         return metrics
+
+
+def _refresh(console: "Console", model: Path, section: str, plots: list[Path]) -> None:
+    """Brings the model's card up to date. A folder that is not ours to write is no error of an evaluation."""
+    try:
+        card = refresh_card(model, section, plots)
+    except OSError as error:
+        console.print(f"card: not refreshed: {error}", soft_wrap=True, highlight=False, markup=False)
+        return
+    if card:
+        console.print(f"card: {card}", soft_wrap=True, highlight=False, markup=False)
 
 
 def rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
@@ -442,6 +457,7 @@ def _save(
     tokenizer: Tokenizer,
     corpus: Corpus,
     network: TextClassifier,
+    plan: Plan,
     metrics: dict[str, Any],
     result: FitResult,
 ) -> None:
@@ -470,6 +486,8 @@ def _save(
     with write_atomically(folder / "config.toml") as file:
         file.write(to_toml(config))
     trainable = metrics["parameters"]["trainable"]
-    title = f"{config.model.base} on {config.data.source}\n{trainable:,} trainable parameters"
-    plot_history(result.history, result.best_step, Path(config.output.assets), title)
+    title = f"{short_name(config.model.base)} on {short_name(config.data.source)}\n{trainable:,} trainable parameters"
+    plots = plot_history(result.history, result.best_step, Path(config.output.assets), title)
+    card = render_card(config, artefact.base, corpus, plan, metrics, [plot.name for plot in plots])
+    write_card(folder, card, plots)
     artefact.save(folder)

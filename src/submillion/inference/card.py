@@ -1,0 +1,370 @@
+"""The model card: README.md beside model.pt, with the metadata that the Hugging Face hub reads.
+
+Names that a user gave are escaped, and of local paths only the last part is told. What lies between two marks belongs
+to `evaluate --robustness`; everything else in the file is its owner's, until the next training run.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from submillion.atomic import write_atomically
+from submillion.config import Config, flat, shown
+from submillion.data.corpus import Corpus
+from submillion.inference.calibration import LEAST_ROWS
+from submillion.inference.markdown import line, table, text
+from submillion.inference.plan import parts
+from submillion.model.budget import Plan
+from submillion.robustness.noise import STRENGTHS
+
+FILE_NAME = "README.md"
+BEGIN, END = "<!-- robustness: evaluate --robustness writes what follows -->", "<!-- robustness: end -->"
+MOST_LABELS = 50  # rows of a table by label
+# Told even where they are the default; of the rest of the configuration, what is not.
+ALWAYS = {"model.head", "model.pooling", "model.max_length", "lora.rank", "lora.alpha", "lora.targets", "seed"}
+ALWAYS |= {f"train.{name}" for name in ("learning_rate", "epochs", "batch_size", "precision")}
+ELSEWHERE = ("model.base", "model.revision", "data.source", "data.label_names")  # in other parts of the card
+_NOT_MEASURED = (
+    "Not measured. `submillion evaluate --data.source FILE --robustness --model DIR`, with this folder as DIR, "
+    "measures noise, style, shift and an attack, and writes what it finds here."
+)
+ABOUT = {"loss": "training and validation loss", "accuracy": "training and validation accuracy"}
+ABOUT |= {"reliability": "confidence against accuracy", "coverage": "accuracy on the surest rows"}
+ABOUT |= {"noise": "accuracy under each kind of noise"}
+
+
+def render_card(
+    config: Config,
+    base: Mapping[str, str],
+    corpus: Corpus,
+    plan: Plan,
+    metrics: Mapping[str, Any],
+    plots: Sequence[str],
+) -> str:
+    """The card of a run as Markdown with YAML before it. It reads nothing but its arguments, and raises nothing.
+
+    config: resolved. base: as the artefact holds it. metrics: the content of metrics.json. plots: names of files that
+    lie beside the card.
+    """
+    sections = {
+        "Use": _use(config, base),
+        "Data": _data(config, corpus, metrics),
+        "Recipe": _recipe(config, metrics),
+        "Parameters": table(("part", "parameters", ""), [row for part in parts(config, plan) for row in part], [1]),
+        "Results": _results(metrics, corpus, plots),
+        "Robustness": f"{BEGIN}\n\n{_NOT_MEASURED}\n\n{END}",
+        "Limits": _limits(config, metrics, len(corpus.label_names)),
+    }
+    body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
+    front = _metadata(config, base, corpus, metrics)
+    return f"---\n{front}\n---\n\n# {text(_title(config))}\n\n{_opening(config, corpus, metrics)}\n\n{body}\n"
+
+
+def render_robustness(metrics: Mapping[str, Any], source: str, adapter_scale: float, plots: Sequence[str]) -> str:
+    """What stands between the marks: metrics as `evaluate_source` returns them, measured on `source`."""
+    found, calibration = metrics["robustness"], metrics["calibration"]
+    surest = ", ".join(
+        f"{right:.1%} of the surest {float(share):.0%}"
+        for share, right in calibration["coverage"].items()
+        if float(share) < 1
+    )
+    told = [
+        f"Measured on {text(short_name(source))}: {found['rows']:,} of {found['of_rows']:,} rows, drawn with seed "
+        f"{found['seed']}" + (f", with --adapter-scale {adapter_scale:g}." if adapter_scale != 1 else "."),
+        table(("measure", "rows", "accuracy"), list(_measures(found)), [1, 2]),
+        f"On all {metrics['rows']:,} rows: accuracy {metrics['accuracy']:.2%} ({surest}), calibration error (ECE, 15 "
+        f"bins) {calibration['ece']:.2%} at temperature {calibration['temperature']:.2f}.",
+        *([] if "shift" in found else ["Rows of another kind were not measured."]),
+        *_pictures(plots),
+    ]
+    return "\n\n".join(told)
+
+
+def write_card(folder: Path, card: str, plots: Sequence[Path]) -> None:
+    """Writes the card to folder/README.md, and the plots beside it, where the hub shows them. Raises OSError."""
+    _beside(folder, plots)
+    with write_atomically(folder / FILE_NAME) as file:
+        file.write(card)
+
+
+def refresh_card(model: Path, section: str, plots: Sequence[Path]) -> Path | None:
+    """Replaces what stands between the marks of the model's card, and puts the plots beside it; returns its path.
+
+    None, and nothing is written, where the folder has no card with both marks: it is not of this version's making, or
+    its owner wants it otherwise. Raises OSError where it cannot be written.
+    """
+    path = (model if model.is_dir() else model.parent) / FILE_NAME
+    try:
+        card = path.read_bytes().decode()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    before, begin, rest = card.rpartition(BEGIN)  # the last: in the metadata a name may say anything
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        return None
+    write_card(path.parent, f"{before}{BEGIN}\n\n{section}\n\n{END}{after}", plots)
+    return path
+
+
+def short_name(name: str) -> str:
+    """A source or a base without the folders it lies in, which say more about a machine than about a model."""
+    path = Path(name).expanduser()
+    if path.exists() or name.startswith((".", "/", "~")):
+        return path.resolve().name or name
+    return name.removeprefix("package:")
+
+
+# The parts
+
+
+def _title(config: Config) -> str:
+    return f"{short_name(config.model.base)} on {short_name(config.data.source)}"
+
+
+def _metadata(config: Config, base: Mapping[str, str], corpus: Corpus, metrics: Mapping[str, Any]) -> str:
+    """The YAML of the hub, without its fences. Nothing in it is guessed: no language, no licence."""
+    from huggingface_hub import ModelCardData
+
+    results = _eval_results(config, corpus, metrics)
+    data = ModelCardData(
+        base_model=base["name"] if base["revision"] else None,  # of a hub id alone
+        base_model_relation="adapter" if base["revision"] else None,
+        library_name="submillion",
+        pipeline_tag="text-classification",
+        tags=["submillion", "lora"],
+        datasets=[corpus.hub_id] if corpus.hub_id else None,
+        metrics=[result.metric_type for result in results] or None,
+        model_name=line(_title(config)),
+        eval_results=results or None,
+    )
+    if not results:
+        del data.model_name  # which else becomes a key of its own
+    return data.to_yaml(line_break="\n")
+
+
+def _eval_results(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> list[Any]:
+    from huggingface_hub import EvalResult
+
+    split = _headline(metrics)
+    if not split:
+        return []
+    held_out = split in corpus.cut
+    dataset: dict[str, Any] = {
+        "task_type": "text-classification",
+        "task_name": "Text Classification",
+        "dataset_type": corpus.hub_id or "custom",
+        "dataset_name": line(short_name(config.data.source)) + (f" ({split} rows held out)" if held_out else ""),
+        "dataset_revision": (corpus.hub_id and config.data.source.partition("@")[2]) or None,
+        "dataset_split": None if held_out else split,  # a split of the data set is something else than our cut
+    }
+    found = metrics[split]
+    return [
+        EvalResult(**dataset, metric_type="accuracy", metric_name="accuracy", metric_value=found["accuracy"]),
+        EvalResult(
+            **dataset,
+            metric_type="f1",
+            metric_name="macro-F1",
+            metric_value=found["macro_f1"],
+            metric_args={"average": "macro"},
+        ),
+    ]
+
+
+def _opening(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
+    names = [text(name) for name in corpus.label_names[:MOST_LABELS]]
+    more = f" and {len(corpus.label_names) - MOST_LABELS} more" if len(corpus.label_names) > MOST_LABELS else ""
+    trained = f"{metrics['parameters']['trainable']:,} trained parameters"
+    by = "low-rank adapters (LoRA) and a head" if config.lora.rank else "a head"
+    split = _headline(metrics)
+    score = "Its accuracy was not measured: no rows were held out."
+    if split:
+        score = f"Right on **{metrics[split]['accuracy']:.2%}** of {metrics[split]['rows']:,} {split} rows."
+    return (
+        f"A text classifier. It answers with one of {len(corpus.label_names)} labels: {', '.join(names)}{more}.\n\n"
+        f"{score} It is the pretrained encoder {text(short_name(config.model.base))} with {trained}: {by}."
+    )
+
+
+def _use(config: Config, base: Mapping[str, str]) -> str:
+    folder = line(Path(config.output.dir).resolve().name) or "."
+    return (
+        f"```bash\nsubmillion predict texts.csv --model {shlex.quote(folder)} --scores\n```\n\n"
+        "```python\nfrom submillion import Classifier\n\n"
+        f"model = Classifier.load({json.dumps(folder, ensure_ascii=False)})  # the folder of this card\n"
+        'texts = ["a text like those it was trained on", "another"]\n'
+        "model.predict(texts)  # the name of a label for each\n"
+        "model.predict_proba(texts)  # float32 [rows, labels], the columns as in model.label_names\n```\n\n"
+        "`model.pt` holds what was trained, the tokenizer and the labels, but not the encoder. "
+        f"{_where(base)} Another encoder is refused: the SHA-256 of its weights has to be `{base['weights_sha256']}`."
+    )
+
+
+def _where(base: Mapping[str, str]) -> str:
+    """Where the encoder comes from, and what to do where it is somewhere else."""
+    name, revision = text(short_name(base["name"])), base["revision"]
+    if revision:
+        return (
+            f"The encoder is [{name}](https://huggingface.co/{base['name']}) on the hub, at revision {text(revision)}."
+        )
+    if base["name"].startswith("package:"):
+        return f"The encoder comes from the Python package {name}, which has to be installed."
+    return (
+        f"The encoder was a local folder, {name}. Elsewhere, say where it is: `--base DIR` in the shell, "
+        "`Classifier.load(..., base=DIR)` in Python."
+    )
+
+
+def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
+    splits = {"training": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    counts = [np.bincount(rows.labels, minlength=len(corpus.label_names)) for rows in splits.values()]
+    lines = [("all labels", *(f"{len(rows.texts):,}" for rows in splits.values()))]
+    lines += [(name, *(f"{count[label]:,}" for count in counts)) for label, name in enumerate(corpus.label_names)]
+    name = text(short_name(config.data.source))
+    told = [f"[{name}](https://huggingface.co/datasets/{corpus.hub_id})" if corpus.hub_id else name]
+    if corpus.cut:
+        told.append(
+            f"The {' and '.join(corpus.cut)} rows were cut from its training rows, by label; near-equal texts were "
+            "kept on one side."
+        )
+    if "validation" in metrics:
+        fitted = " and the temperature of the probabilities" if metrics["temperature"] != 1.0 else ""
+        told.append(f"The validation rows chose the step that was kept{fitted}.")
+    if "test" in metrics:
+        told.append("The test rows were read once, at the end.")
+    terms = text(corpus.notice) or "not known"
+    shown_table = table(("rows", *splits), lines, [1, 2, 3], MOST_LABELS + 1)
+    return "\n\n".join(
+        [f"Source: {told[0]}. {' '.join(told[1:])}".rstrip(), shown_table, f"Terms of the texts: {terms}."]
+    )
+
+
+def _recipe(config: Config, metrics: Mapping[str, Any]) -> str:
+    values, defaults = flat(config), flat(Config())
+    keys = [key for key in values if key not in ELSEWHERE and not key.startswith("output.")]
+    chosen = [(key, shown(values[key])) for key in keys if values[key] != defaults[key]]
+    chosen += [
+        (key, f"{shown(values[key])} (default)") for key in keys if key in ALWAYS and values[key] == defaults[key]
+    ]
+    why = "the one of the lowest validation loss" if "validation" in metrics else "the last"
+    return (
+        f"{table(('setting', 'value'), chosen)}\n\n"
+        "[config.toml](config.toml) holds every setting; `submillion train --recipe config.toml` trains the model "
+        f"again. Step {metrics['best_step']:,} of {metrics['steps']:,} was kept, {why}."
+    )
+
+
+def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -> str:
+    split = _headline(metrics)
+    if not split:
+        return "\n\n".join(["Nothing was measured: no rows were held out.", *_pictures(plots)])
+    lines = [_measured(name, metrics[name]) for name in ("test", "validation") if name in metrics]
+    header = ("rows", "n", "accuracy", "95% interval", "macro-F1", "loss", "calibration error")
+    per_label = [
+        (name, f"{found['rows']:,}", *(f"{found[key]:.3f}" for key in ("precision", "recall", "f1")))
+        for name, found in metrics[split]["per_label"].items()
+    ]
+    most = max(found["rows"] for found in metrics[split]["per_label"].values()) / metrics[split]["rows"]
+    told = [
+        table(header, lines, range(1, 7)),
+        "The interval is Wilson's, for the choice of these rows alone. Loss is cross-entropy in nats, calibration "
+        f"error the ECE over 15 bins. {_temperature(metrics)} The most frequent label of the {split} rows, given to "
+        f"all of them, would be right on {most:.1%}.",
+        f"By label, on the {metrics[split]['rows']:,} {split} rows:",
+        table(("label", "n", "precision", "recall", "F1"), per_label, range(1, 5), MOST_LABELS),
+        *_mistakes(np.array(metrics[split]["confusion"]), corpus.label_names),
+        *_pictures(plots),
+    ]
+    return "\n\n".join(told)
+
+
+def _limits(config: Config, metrics: Mapping[str, Any], labels: int) -> str:
+    known = [
+        "Made for texts like the training rows, in their language and of their kind; on others it may be wrong and "
+        "sure of it. Which languages those are was not determined.",
+        f"It always answers with one of its {labels} labels, also where none fits.",
+        f"Of a text it reads the first {config.model.max_length:,} tokens, special ones included, and no more.",
+        "Whether the licences of the encoder and of the texts allow a use was not checked. Neither were the texts "
+        "checked for bias or for personal data.",
+        "One run with one seed: how much the figures move from run to run was not measured.",
+    ]
+    if "test" not in metrics and "validation" in metrics:
+        known.append(
+            "There were no test rows. The validation rows chose the step that was kept, so their figures flatter it."
+        )
+    return "\n".join(f"- {limit}" for limit in known)
+
+
+def _measures(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The table of robustness: (measure, rows, accuracy) of what `measure_robustness` returns."""
+    rows, noise = f"{found['rows']:,}", found["noise"]
+    yield "clean", rows, f"{found['clean']:.1%}"
+    for strength in STRENGTHS:
+        kinds = f"{len(noise['each'])} kinds of noise at {strength} strength"
+        yield f"{kinds}, mean", rows, f"{noise['mean'][strength]:.1%}"
+        worst = noise["worst"][strength]
+        yield f"{kinds}, the worst ({worst['name']})", rows, f"{worst['accuracy']:.1%}"
+    yield "right under all of 20 random corruptions of medium strength", rows, f"{found['worst_of_20']:.1%}"
+    for name, accuracy in found["style"].items():
+        yield f"rewritten by rule as a {name}", rows, f"{accuracy:.1%}"
+    yield "greedy character attack, at most a fifth of the words", rows, f"{found['attack']['accuracy']:.1%}"
+    if shift := found.get("shift"):
+        kind = f"rows of another kind: {short_name(shift['source'])}"
+        yield kind, f"{shift['rows']:,}", f"{shift['accuracy']:.1%}"
+
+
+# Details
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    """The split whose figures come first; empty where none was measured."""
+    return next((split for split in ("test", "validation") if split in metrics), "")
+
+
+def _measured(split: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    low, high = wilson_interval(found["accuracy"], found["rows"])
+    figures = (f"{found['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", f"{found['macro_f1']:.3f}")
+    return split, f"{found['rows']:,}", *figures, f"{found['loss']:.3f}", f"{found['ece']:.1%}"
+
+
+def wilson_interval(share: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share of so many rows: E. B. Wilson, 1927, J. Am. Stat. Assoc. 22, 209-212."""
+    z = 1.959964
+    centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z * sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows)) / (1 + z * z / rows)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _temperature(metrics: Mapping[str, Any]) -> str:
+    if metrics["temperature"] != 1.0:
+        before = metrics[_headline(metrics)]["ece_uncalibrated"]
+        return (
+            f"Probabilities are calibrated with temperature {metrics['temperature']:.2f}, fitted on the validation "
+            f"rows; without it the calibration error would be {before:.1%}."
+        )
+    return f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit."
+
+
+def _mistakes(confusion: np.ndarray, names: Sequence[str]) -> Iterator[str]:
+    """confusion int [labels, labels]: rows of the first called the second."""
+    wrong = confusion - np.diag(np.diag(confusion))
+    worst = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind="stable")[:3]]
+    told = [f"{text(names[i])} called {text(names[j])} ({wrong[i, j]:,})" for i, j in worst if wrong[i, j]]
+    if told:
+        yield f"The most frequent mistakes, of {int(wrong.sum()):,} in all: {', '.join(told)}."
+
+
+def _pictures(plots: Sequence[str]) -> Iterator[str]:
+    for name in plots:
+        yield f"![{ABOUT.get(Path(name).stem, 'plot')}]({name})"
+
+
+def _beside(folder: Path, plots: Sequence[Path]) -> None:
+    for plot in plots:
+        if plot.resolve() != (folder / plot.name).resolve():
+            with write_atomically(folder / plot.name, "wb") as file:
+                file.write(plot.read_bytes())
