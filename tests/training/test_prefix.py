@@ -101,7 +101,7 @@ def test_training_is_the_same_with_and_without(family: str, pooling: Any, files:
     plain = run(OFF, family=family, model=model)
     assert len(files) == 1
     assert_same(cached, plain)
-    assert values(plain[1], "train_loss")[-1] < values(plain[1], "train_loss")[0] - 0.01  # there was something to train
+    assert values(plain[1], "train_loss")[-1] < values(plain[1], "train_loss")[0] - 0.005  # something to train
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ from submillion.inference.robust import (
 )
 from submillion.model.base import Base, find_base
 from submillion.model.budget import Plan
+from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import EncoderShape, read_shape
 from submillion.seeds import numpy_generator, torch_generator
 from submillion.training.artefact import Artefact, find_artefact, shape_to_json
