@@ -147,7 +147,10 @@ def transformers_classifier(shape: EncoderShape, num_labels: int = 3, model_type
     """transformers' classification model of this shape with scattered weights, dropout off."""
     from transformers import AutoModelForSequenceClassification
 
-    model = AutoModelForSequenceClassification.from_config(transformers_config(shape, num_labels, model_type)).eval()
+    config = transformers_config(shape, num_labels, model_type)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config).eval()
     scatter(list(model.parameters()), seed=2)
     return model
 

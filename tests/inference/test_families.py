@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from news import LABELS, news_rows, write_csv
-from tiny import FAMILIES, MODEL_TYPES, tiny_shape, transformers_classifier
+from tiny import FAMILIES, MODEL_TYPES, tiny_shape, transformers_config
 
 from submillion.cli import main
 from submillion.config import Config, ModelConfig
@@ -27,12 +27,18 @@ WAYS: dict[str, list[str]] = {
 @pytest.fixture(scope="module")
 def bases(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A random base of each kind, saved by transformers, with a tokenizer."""
+    from transformers import AutoModel
+
     tokenizer = Tokenizer.from_folder(tiny_base)
     folders = {}
     for model_type in MODEL_TYPES:
         folder = tmp_path_factory.mktemp(model_type)
         shape = tiny_shape(model_type, vocab_size=tokenizer.backend.get_vocab_size(), hidden_size=32)
-        transformers_classifier(shape, model_type=model_type).base_model.save_pretrained(folder)
+        config = transformers_config(shape, model_type=model_type)
+        config.initializer_range = 0.2  # 0.02 would leave tokens deaf to each other at this size
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            AutoModel.from_config(config).save_pretrained(folder)
         (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
         folders[model_type] = folder
     return folders
@@ -45,7 +51,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(base: Path, rows: Path, folder: Path, *flags: str, precision: str = "fp32") -> Path:
     argv = ["train", "--data.source", str(rows), "--model.base", str(base), "--model.max-length", "32"]
-    argv += ["--model.pooling", "mean", "--train.epochs", "10", "--train.learning-rate", "2e-2", "--lora.rank", "4"]
+    argv += ["--model.pooling", "mean", "--train.epochs", "10", "--train.learning-rate", "1e-2", "--lora.rank", "4"]
     argv += ["--train.batch-size", "16", "--train.precision", precision, "--train.eval-steps", "40"]
     argv += ["--output.dir", str(folder / "best_model"), "--output.assets", str(folder / "assets")]
     assert main([*argv, *flags]) == 0
@@ -55,7 +61,7 @@ def trained(base: Path, rows: Path, folder: Path, *flags: str, precision: str = 
 def check(model: Path) -> None:
     """It learned, and its reload answers with one text at a time what it does with all at once."""
     metrics = json.loads((model / "metrics.json").read_text())
-    assert metrics["test"]["accuracy"] > 0.5  # of three labels; chance is a third
+    assert metrics["test"]["accuracy"] > 0.8  # of three labels
     artefact, classifier = Artefact.load(model), Classifier.load(model)
     assert artefact.parameters["trainable"] == sum(tensor.numel() for tensor in artefact.tensors.values())
     texts = [text for text, _ in news_rows(4, seed=3)]

@@ -159,7 +159,9 @@ def test_modernbert_takes_the_mean_where_its_configuration_says_so(
     classifier = Classifier.load(on_mean)
     adapted = PeftModel.from_pretrained(theirs, tmp_path / "adapter")
     assert_equal(classifier.logits(TEXTS), their_logits(adapted, classifier))
-    assert main(["import", str(tmp_path / "adapter"), "--output.dir", str(tmp_path / "back")]) == 0
+    assert (
+        main(["import", str(tmp_path / "adapter"), "--output.dir", str(tmp_path / "back"), "--max-length", "40"]) == 0
+    )
     assert_equal(Classifier.load(tmp_path / "back").logits(TEXTS), classifier.logits(TEXTS))
 
     settings = json.loads((merged / "config.json").read_text("utf-8")) | {"classifier_pooling": "max"}

@@ -125,6 +125,12 @@ def test_every_way_to_leave_the_lowest_layers_frozen(
     assert_same(cached, run(OFF, model=model, lora=lora, learning_rate=rate))
 
 
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_the_final_norm_of_modernbert_is_part_of_what_is_kept(pooling: Any) -> None:
+    arguments: dict[str, Any] = {"family": "modernbert", "model": replace(MODEL, pooling=pooling)}
+    assert_same(run(lora=LoraConfig(rank=0), **arguments), run(OFF, lora=LoraConfig(rank=0), **arguments))
+
+
 def test_accumulation_class_weights_and_patience_are_the_same() -> None:
     changes: dict[str, Any] = {"accumulation_steps": 3, "class_weights": "balanced", "patience": 1, "epochs": 4}
     assert_same(run(**changes), run(OFF, **changes))

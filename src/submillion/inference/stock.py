@@ -11,8 +11,8 @@ from submillion.config import Config
 from submillion.errors import ArtefactError, BaseModelError
 
 Pooling = Literal["first", "mean"]
-_POOLINGS: dict[object, Pooling] = {"cls": "first", "mean": "mean"}
-_NAMES = {ours: str(theirs) for theirs, ours in _POOLINGS.items()}
+_POOLINGS: dict[str, Pooling] = {"cls": "first", "mean": "mean"}
+_NAMES = {ours: theirs for theirs, ours in _POOLINGS.items()}
 _ROBERTA_HEAD = {"head.dense": "classifier.dense", "head.out_proj": "classifier.out_proj"}
 
 
@@ -26,7 +26,7 @@ class StockClass:
 
     def pooling(self, settings: dict[str, Any]) -> Pooling:
         """What the class pools with this configuration. Raises BaseModelError where we pool nothing like it."""
-        named = settings.get(self.pooling_key, "cls") if self.pooling_key else "cls"
+        named = str(settings.get(self.pooling_key, "cls")) if self.pooling_key else "cls"
         if named not in _POOLINGS:
             raise BaseModelError(
                 f"config.json: expected {self.pooling_key} cls or mean, found {named!r}\nfix: give a model with one"

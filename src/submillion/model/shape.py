@@ -213,6 +213,8 @@ def read_shape(folder: Path) -> EncoderShape:
         shape = _shape_of(config, family, path)
     except KeyError as error:
         raise BaseModelError(f"{path} lacks the key {error}, which a {kind} model needs") from None
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise BaseModelError(f"{path} holds a value of a wrong kind: {error}\nfix: copy the file again") from None
     return shape
 
 
@@ -231,8 +233,10 @@ def _shape_of(config: dict[str, Any], family: Family, path: Path) -> EncoderShap
         return value
 
     hidden_size, num_heads = number("hidden_size"), number("num_attention_heads")
-    if hidden_size % num_heads:
-        wrong = f"hidden_size {hidden_size} is no multiple of num_attention_heads {num_heads}"
+    times = 2 if family == "modernbert" else 1  # rotations take the dimensions of a head in pairs
+    if hidden_size % (times * num_heads):
+        multiple = "twice num_attention_heads" if times == 2 else "num_attention_heads"
+        wrong = f"hidden_size {hidden_size} is no multiple of {multiple} {times * num_heads}"
         raise BaseModelError(f"{path} describes no model that could be built: {wrong}")
     num_layers = number("num_hidden_layers")
     embedding_size = number("embedding_size") if family == "electra" else hidden_size
