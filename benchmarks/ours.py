@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from benchmarks.rows import load_rows
 from submillion.config import LoraConfig, ModelConfig, TrainConfig
 from submillion.data.tokenizer import Tokens
+from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import EncoderShape, read_shape
 from submillion.seeds import torch_generator
 from submillion.training import loop

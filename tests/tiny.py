@@ -1,7 +1,7 @@
 """Tiny models and rows for the tests: the real arithmetic, in milliseconds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,39 @@ from torch import Tensor
 
 from submillion.config import LoraConfig, ModelConfig
 from submillion.data.tokenizer import Tokens
+from submillion.inference.stock import STOCK_CLASSES
 from submillion.model.classifier import TextClassifier
-from submillion.model.shape import EncoderShape
+from submillion.model.families import FAMILY_OF_TYPE
+from submillion.model.shape import EncoderShape, ModernBertShape
 from submillion.training.device import Compute
 from submillion.training.loop import TokenRows
 
-FAMILIES = ("bert", "roberta", "mpnet")
+FAMILIES = ("bert", "roberta", "mpnet", "distilbert", "electra", "modernbert")
+# Every model_type that is read. Two of them are RoBERTa to us, under names of their own.
+MODEL_TYPES = (*FAMILIES, "xlm-roberta", "camembert")
 CPU = Compute(torch.device("cpu"), torch.float32, "for tests")
 HELD_OUT = 64  # rows of `learnable_rows` that a test keeps for validation
 
 
 def tiny_shape(family: str, **changes: Any) -> EncoderShape:
-    token_types = {"bert": 2, "roberta": 1, "mpnet": 0}[family]
-    pad_id, eps = (0, 1e-12) if family == "bert" else (1, 1e-5)
-    buckets = 32 if family == "mpnet" else 0
-    shape = EncoderShape(family, 61, 24, 3, 2, 40, 48, token_types, pad_id, eps, buckets)  # type: ignore[arg-type]
+    """Of a family, or of a model_type that belongs to one."""
+    family = FAMILY_OF_TYPE[family]
+    counts_from_padding = family in ("roberta", "mpnet")
+    shape = EncoderShape(
+        family=family,
+        vocab_size=61,
+        hidden_size=24,
+        num_layers=3,
+        num_heads=2,
+        intermediate_size=40,
+        num_positions=48,
+        num_token_types={"bert": 2, "electra": 2, "roberta": 1}.get(family, 0),
+        pad_id=1 if counts_from_padding else 0,
+        layer_norm_eps=1e-5 if counts_from_padding or family == "modernbert" else 1e-12,
+        relative_buckets=32 if family == "mpnet" else 0,
+        embedding_size=16 if family == "electra" else 0,
+        modernbert=ModernBertShape((0, 2), window=3) if family == "modernbert" else None,
+    )
     return replace(shape, **changes)
 
 
@@ -81,51 +99,71 @@ def some_of(data: TokenRows, rows: Sequence[int]) -> TokenRows:
     return TokenRows(as_tokens([data.tokens.row(row).tolist() for row in rows]), data.labels[list(rows)])
 
 
-def transformers_config(shape: EncoderShape, num_labels: int = 3) -> Any:
-    """The same shape as a configuration of transformers."""
-    from transformers import BertConfig, MPNetConfig, RobertaConfig
+def transformers_config(shape: EncoderShape, num_labels: int = 3, model_type: str = "") -> Any:
+    """The same shape as a configuration of transformers; model_type where it is not the family's name."""
+    from transformers import AutoConfig
 
-    kind = {"bert": BertConfig, "roberta": RobertaConfig, "mpnet": MPNetConfig}[shape.family]
-    values = asdict(shape)
-    return kind(
-        vocab_size=values["vocab_size"],
-        hidden_size=values["hidden_size"],
-        num_hidden_layers=values["num_layers"],
-        num_attention_heads=values["num_heads"],
-        intermediate_size=values["intermediate_size"],
-        max_position_embeddings=values["num_positions"],
-        type_vocab_size=values["num_token_types"],
-        pad_token_id=values["pad_id"],
-        layer_norm_eps=values["layer_norm_eps"],
-        num_labels=num_labels,
-    )
-
-
-def transformers_classifier(shape: EncoderShape, num_labels: int = 3) -> Any:
-    """transformers' classification model of this shape with scattered weights, dropout off."""
-    from transformers import (
-        BertForSequenceClassification,
-        MPNetForSequenceClassification,
-        RobertaForSequenceClassification,
-    )
-
-    kinds = {
-        "bert": BertForSequenceClassification,
-        "roberta": RobertaForSequenceClassification,
-        "mpnet": MPNetForSequenceClassification,
+    values = {
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "max_position_embeddings": shape.num_positions,
+        "pad_token_id": shape.pad_id,
+        "num_labels": num_labels,
     }
-    model = kinds[shape.family](transformers_config(shape, num_labels)).eval()
+    if shape.family == "distilbert":
+        values |= {"hidden_dim": shape.intermediate_size}
+    else:
+        values |= {"intermediate_size": shape.intermediate_size}
+    if shape.num_token_types:
+        values |= {"type_vocab_size": shape.num_token_types}
+    if shape.family == "electra":
+        values |= {"embedding_size": shape.embedding_size or shape.hidden_size}
+    if shape.modernbert is None:
+        values |= {} if shape.family == "distilbert" else {"layer_norm_eps": shape.layer_norm_eps}
+    else:
+        values |= modernbert_settings(shape, shape.modernbert)
+    return AutoConfig.for_model(model_type or shape.family, **values)
+
+
+def modernbert_settings(shape: EncoderShape, modern: ModernBertShape) -> dict[str, Any]:
+    is_global = [layer in modern.global_layers for layer in range(shape.num_layers)]
+    thetas = {"full_attention": modern.global_theta, "sliding_attention": modern.local_theta}
+    return {
+        "norm_eps": shape.layer_norm_eps,
+        "local_attention": 2 * modern.window,
+        "layer_types": ["full_attention" if whole else "sliding_attention" for whole in is_global],
+        "rope_parameters": {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in thetas.items()},
+        "attention_bias": modern.attention_bias,
+        "mlp_bias": modern.feed_forward_bias,
+        "norm_bias": modern.norm_bias,
+        "classifier_bias": modern.head_bias,
+        **{f"{name}_token_id": 0 for name in ("bos", "eos", "cls", "sep")},  # within the tiny vocabulary
+    }
+
+
+def transformers_classifier(shape: EncoderShape, num_labels: int = 3, model_type: str = "") -> Any:
+    """transformers' classification model of this shape with scattered weights, dropout off."""
+    from transformers import AutoModelForSequenceClassification
+
+    config = transformers_config(shape, num_labels, model_type)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config).eval()
     scatter(list(model.parameters()), seed=2)
     return model
 
 
 def head_tensors(model: Any) -> dict[str, Tensor]:
     """A transformers classifier's head by our names: BERT's pooler and classifier are what RoBERTa calls a head."""
-    bert = hasattr(model, "bert")
-    dense = model.bert.pooler.dense if bert else model.classifier.dense
-    out_proj = model.classifier if bert else model.classifier.out_proj
-    named = {"head.dense": dense, "head.out_proj": out_proj}
-    return {f"{name}.{kind}": getattr(layer, kind) for name, layer in named.items() for kind in ("weight", "bias")}
+    theirs = dict(model.named_parameters())
+    return {
+        f"{ours}.{kind}": theirs[f"{name}.{kind}"]
+        for ours, name in STOCK_CLASSES[model.config.model_type].head.items()
+        for kind in ("weight", "bias")
+        if f"{name}.{kind}" in theirs
+    }
 
 
 def copy_into(ours: TextClassifier, theirs: dict[str, Tensor]) -> None:

@@ -86,7 +86,7 @@ Measure a saved classifier on labelled rows. Required: --data.source."""
 
 AnswerFormat = Literal["auto", "labels", "csv", "tsv", "jsonl"]
 IMPORT = """\
-Save the PEFT adapter in FOLDER (LoRA on a BERT, RoBERTa or MPNet sequence classifier) as a classifier.
+Save the PEFT adapter in FOLDER (LoRA on a sequence classifier) as a classifier.
 
 The logits are those of peft, or the adapter is refused. A whole checkpoint of transformers needs no import:
 predict and evaluate take its folder as --model."""

@@ -31,7 +31,7 @@ class ModelConfig:
     revision: str = ""
     """Branch, tag or commit of a hub id; empty for its default branch."""
     head: Literal["stock", "linear"] = "stock"
-    """stock: dense, tanh, linear (59 % of a million at hidden size 768); linear: one linear layer."""
+    """stock: dense, tanh or what the family has there, linear (59 % of a million at size 768); linear: one layer."""
     pooling: Literal["first", "mean"] = "first"
     """What the head reads: the first token's hidden state, or the mean over all tokens."""
     max_length: int = 128

@@ -207,3 +207,48 @@ def test_vocab_json_without_the_special_tokens_is_an_error(tmp_path: Path) -> No
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     with pytest.raises(BaseModelError, match="no <s> and </s>"):
         Tokenizer.from_folder(tmp_path)
+
+
+# SentencePiece's unigram model: XLM-R and CamemBERT
+
+
+def unigram_folder(folder: Path, model_type: str) -> Path:
+    """A folder with a tiny Unigram tokenizer between <s> and </s>, which writes spaces as SentencePiece does."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    backend = Backend(models.Unigram())
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False)
+    backend.train_from_iterator(["le prix du pétrole grimpe", "the price of oil climbs", *NASTY[5:17]] * 3, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    backend.save(str(folder / "tokenizer.json"))
+    settings = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **settings})
+    )
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    return folder
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "camembert"])
+def test_ids_of_a_unigram_tokenizer_equal_transformers(model_type: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = unigram_folder(tmp_path, model_type)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    texts = [*NASTY, *SPECIAL, "Le prix du pétrole grimpe", "oil  climbs"]
+    found = ids(Tokenizer.from_folder(folder), texts)
+    assert found == theirs(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+    assert len({token for row in found for token in row}) > 50 and all(row[0] == 0 and row[-1] == 2 for row in found)
+
+
+def test_a_sentencepiece_file_alone_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"x")
+    with pytest.raises(BaseModelError, match=r"found sentencepiece\.bpe\.model alone\nfix: have transformers write"):
+        Tokenizer.from_folder(tmp_path)

@@ -23,8 +23,8 @@ from submillion.interop import onnx as ours
 from submillion.interop import onnx_graph
 from submillion.interop.onnx import FILES, export_onnx, quantize
 from submillion.interop.onnx_graph import to_onnx
+from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import read_shape
 
 ROOT = Path(__file__).resolve().parents[2]

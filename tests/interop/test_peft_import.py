@@ -20,6 +20,7 @@ from test_exports import (  # noqa: F401
 
 from submillion.cli import main
 from submillion.inference.classifier import Classifier
+from submillion.training.artefact import Artefact
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 ALPHAS = {"r": 4, "lora_alpha": 6}
@@ -37,6 +38,27 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "use_rslora": True,
     },
 }
+# Families whose modules have other names, or that have modules of their own.
+OTHER_CONFIGS: list[tuple[str, dict[str, Any]]] = [
+    ("distilbert", {"target_modules": ["q_lin", "v_lin", "ffn.lin2"], "r": 3}),
+    ("distilbert", {"target_modules": ["out_lin"], "layers_to_transform": [1], "layers_pattern": "layer"}),
+    ("modernbert", {"target_modules": "all-linear", "r": 3}),
+    ("modernbert", {"target_modules": r".*layers\.[02]\.(attn\.Wqkv|mlp\.W.)"}),
+    ("modernbert", {"target_modules": ["Wi"], "layers_to_transform": [1], "layers_pattern": "layers"}),
+    (
+        "modernbert",
+        {
+            "target_modules": ["Wqkv", "Wo"],
+            "rank_pattern": {"attn.Wo": 7, r"layers\.1\.attn\.Wqkv": 2},
+            "alpha_pattern": {r"layers\.2\..*": 1},
+            "use_rslora": True,
+        },
+    ),
+]
+CASES = [(family, config) for family in ("bert", "roberta", "mpnet", "electra") for config in CONFIGS.values()]
+CASES = [*CASES, *OTHER_CONFIGS]
+CASES.remove(("electra", CONFIGS["all-linear"]))  # refused: `test_an_adapter_on_embeddings_is_refused`
+SOME_MODULE = {"distilbert": "lin1", "modernbert": "Wi"}  # the others: intermediate.dense
 
 
 def save_adapter(base: Path, folder: Path, safe: bool = True, **changes: Any) -> Any:
@@ -59,10 +81,15 @@ def take(folder: Path, output: Path, *flags: str) -> int:
     return main(["import", str(folder), "--output.dir", str(output), *flags])
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_logits_are_those_of_peft(family: str, name: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
-    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", safe=name != "suffix", **CONFIGS[name])
+@pytest.mark.parametrize(("family", "config"), CASES, ids=str)
+def test_logits_are_those_of_peft(
+    family: str,
+    config: dict[str, Any],
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    is_safe = config is not CONFIGS["suffix"]
+    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", safe=is_safe, **config)
     assert take(tmp_path / "adapter", tmp_path / "ours", "--label-names", *LABELS) == 0
     ours = Classifier.load(tmp_path / "ours")
     assert list(ours.label_names) == LABELS
@@ -82,7 +109,8 @@ def test_what_we_export_comes_back(family: str, checkpoints: dict[str, Path], tm
 @pytest.mark.parametrize("old", ["{}.modules_to_save.default", "{}.modules_to_save"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_old_names_are_read(family: str, old: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
-    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", target_modules=["intermediate.dense"])
+    module = SOME_MODULE.get(family, "intermediate.dense")
+    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", target_modules=[module])
     path = tmp_path / "adapter" / "adapter_model.safetensors"
     state = {
         name.replace("classifier", old.format("classifier")).replace("lora_A.", "lora_A.default."): tensor
@@ -121,6 +149,28 @@ def test_what_we_cannot_represent_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
     assert take(tmp_path / "adapter", tmp_path / "ours") == 2
     assert text in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_an_adapter_on_embeddings_is_refused(
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_adapter(checkpoints["electra"], tmp_path / "adapter", target_modules="all-linear")
+    assert take(tmp_path / "adapter", tmp_path / "ours") == 2
+    assert "embeddings_project.lora_A.weight: this model has no place for it" in capsys.readouterr().err
+
+
+def test_two_targets_of_a_joined_matrix_come_back_as_they_were(
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    model = saved_model(checkpoints["modernbert"], tmp_path)
+    assert main(["export", str(model), "--to", "peft", str(tmp_path / "adapter")]) == 0
+    assert take(tmp_path / "adapter", tmp_path / "ours") == 0
+    before, after = (Artefact.load(folder) for folder in (model, tmp_path / "ours"))
+    assert after.config["lora"]["rank"] == 2 and after.config["lora"]["targets"] == ["query", "value"]
+    assert after.tensors.keys() == before.tensors.keys()
 
 
 def test_unknown_fields_are_noted_and_unknown_tensors_refused(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from submillion.errors import BaseModelError
-from submillion.model.base import Base, find_base
+from submillion.model.base import Base, find_base, weights_files
 
 
 def test_a_folder_is_taken_as_it_is(tiny_base: Path) -> None:
@@ -83,4 +83,4 @@ def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
 def test_safetensors_go_before_pytorch_model_bin(tiny_base: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_base / "model.safetensors", tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"old")
-    assert find_base(str(tmp_path)).weights_file().name == "model.safetensors"
+    assert [path.name for path in weights_files(tmp_path)] == ["model.safetensors"]

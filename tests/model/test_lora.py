@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import (
+    FAMILIES,
     copy_into,
     head_tensors,
     ragged_batch,
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from submillion.config import LoraConfig, ModelConfig
 from submillion.model.budget import adapted_layers, target_names
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import LAYER_KEYS
+from submillion.model.families import LAYER_KEYS, layer_prefix
 from submillion.model.lora import LoraLinear
 from submillion.model.shape import EncoderShape
 
@@ -45,7 +46,9 @@ def with_peft(shape: EncoderShape, lora: LoraConfig) -> Any:
         r=int(lora.rank),
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
         lora_dropout=lora.dropout,
-        target_modules=[f"encoder.layer.{i}.{keys[part]}" for i in layers for part in target_names(lora.targets)],
+        target_modules=[
+            f"{layer_prefix(shape.family, i)}{keys[part]}" for i in layers for part in target_names(lora.targets)
+        ],
     )
     model = get_peft_model(transformers_classifier(shape), config).eval()
     scatter([p for name, p in model.named_parameters() if "lora_" in name], seed=5, std=0.2)
@@ -60,8 +63,8 @@ def peft_tensors(model: Any, shape: EncoderShape) -> dict[str, Tensor]:
     keys = list(LAYER_KEYS[shape.family].items())
     linears = [(part, key) for part, key in keys if not part.endswith("norm")]
     names = {
-        f"encoder.layer.{index}.{key}.lora_{matrix}.": f"encoder.layers.{index}.{module}.lora_{matrix}.{part}"
-        for index in range(shape.num_layers)
+        f"{prefix}{key}.lora_{matrix}.": f"encoder.layers.{index}.{module}.lora_{matrix}.{part}"
+        for index, prefix in enumerate(layer_prefix(shape.family, index) for index in range(shape.num_layers))
         for module, (part, key) in zip(modules, linears, strict=True)
         for matrix in "AB"
     }
@@ -72,7 +75,7 @@ def peft_tensors(model: Any, shape: EncoderShape) -> dict[str, Tensor]:
     return tensors
 
 
-@pytest.fixture(scope="module", params=["bert", "roberta", "mpnet"])
+@pytest.fixture(scope="module", params=[family for family in FAMILIES if family != "modernbert"])
 def shape(request: pytest.FixtureRequest) -> EncoderShape:
     return tiny_shape(request.param)
 

@@ -23,8 +23,8 @@ from submillion.data.tokenizer import Tokenizer
 from submillion.errors import ArtefactError, SubmillionError
 from submillion.inference.classifier import Classifier
 from submillion.model.base import find_base
+from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import read_shape
 from submillion.training import artefact as artefact_module
 from submillion.training.artefact import Artefact, shape_to_json

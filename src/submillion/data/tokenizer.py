@@ -51,7 +51,12 @@ class Tokenizer:
         names = _files_in(folder)
         if not names:
             sets = ", or ".join(" + ".join(names) for names in _READERS)
-            raise BaseModelError(f"{folder} holds no tokenizer\nexpected: {sets}")
+            found = sorted(path.name for path in folder.glob("*.model"))  # SentencePiece's
+            hint = f", found {', '.join(found)} alone" if found else ""
+            raise BaseModelError(
+                f"{folder} holds no tokenizer\nexpected: {sets}{hint}\nfix: have transformers write a tokenizer.json: "
+                "AutoTokenizer.from_pretrained(NAME).save_pretrained(DIR)"
+            )
         try:
             backend = _READERS[names](folder)
         except Exception as error:  # `tokenizers` raises bare Exception for anything it cannot read

@@ -11,8 +11,8 @@ from submillion.data.tokenizer import Tokenizer, files_hash
 from submillion.errors import ArtefactError, ConfigError, DataError
 from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base
+from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import read_shape
 from submillion.training.artefact import FILE_NAME, Artefact, shape_to_json
 from submillion.training.device import Compute, choose_compute
@@ -84,7 +84,7 @@ class Classifier:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, precision: str = "auto") -> "Classifier":
-        """Opens a fine-tuned sequence classifier that transformers saved: BERT, RoBERTa, XLM-RoBERTa or MPNet.
+        """Opens a fine-tuned sequence classifier that transformers saved, of any family that trains here.
 
         name: a folder or a hub id. precision: "auto" is fp32 here, so that the logits are those of transformers; "bf16"
         is faster where the machine has it. Raises BaseModelError where it is another kind of model, or not whole.

@@ -11,8 +11,8 @@ from submillion.data.tokenizer import Tokenizer
 from submillion.errors import BaseModelError
 from submillion.inference.stock import StockClass, stock_class
 from submillion.model.base import Base
+from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import read_shape
 
 
@@ -24,7 +24,7 @@ class Opened(NamedTuple):
 
 
 def read_transformers(base: Base) -> Opened:
-    """A fine-tuned BERT, RoBERTa, XLM-RoBERTa or MPNet sequence classifier, as one of our networks without adapters.
+    """A fine-tuned sequence classifier of a supported family, as one of our networks without adapters.
 
     Raises BaseModelError where its class, task, labels or tensors are not those of such a classifier.
     """
@@ -34,7 +34,11 @@ def read_transformers(base: Base) -> Opened:
     stock = stock_class(settings.get("model_type"), path)
     label_names = _label_names(settings, stock, path)
     model = ModelConfig(
-        base=base.name, revision=base.revision, dropout=0.0, max_length=_max_length(base.folder, shape.max_tokens)
+        base=base.name,
+        revision=base.revision,
+        dropout=0.0,
+        max_length=_max_length(base.folder, shape.max_tokens),
+        pooling=stock.pooling(settings),
     )
     config = Config(
         model=model,

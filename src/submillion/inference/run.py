@@ -34,8 +34,8 @@ from submillion.inference.robust import (
 )
 from submillion.model.base import Base, find_base
 from submillion.model.budget import Plan
+from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import read_checkpoint
 from submillion.model.shape import EncoderShape, read_shape
 from submillion.robustness.augment import augment
 from submillion.seeds import numpy_generator, torch_generator

@@ -1,13 +1,18 @@
 """transformers' classes for sequence classification: what each computes, and what it calls the head's tensors."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from torch import Tensor
 
 from submillion.config import Config
 from submillion.errors import ArtefactError, BaseModelError
 
+Pooling = Literal["first", "mean"]
+_POOLINGS: dict[str, Pooling] = {"cls": "first", "mean": "mean"}
+_NAMES = {ours: theirs for theirs, ours in _POOLINGS.items()}
 _ROBERTA_HEAD = {"head.dense": "classifier.dense", "head.out_proj": "classifier.out_proj"}
 
 
@@ -17,9 +22,29 @@ class StockClass:
     tokenizer: str  # its class in transformers
     prefix: str  # before the encoder's published names
     head: dict[str, str]  # our layer -> theirs
+    pooling_key: str = ""  # of its configuration; "" where it reads the first token, always
+
+    def pooling(self, settings: dict[str, Any]) -> Pooling:
+        """What the class pools with this configuration. Raises BaseModelError where we pool nothing like it."""
+        named = str(settings.get(self.pooling_key, "cls")) if self.pooling_key else "cls"
+        if named not in _POOLINGS:
+            raise BaseModelError(
+                f"config.json: expected {self.pooling_key} cls or mean, found {named!r}\nfix: give a model with one"
+            )
+        return _POOLINGS[named]
+
+    @property
+    def poolings(self) -> tuple[Pooling, ...]:
+        """All that it can be told to pool."""
+        return ("first", "mean") if self.pooling_key else ("first",)
+
+    def pooling_settings(self, pooling: Pooling) -> dict[str, str]:
+        """What its configuration says of a pooling; nothing where it has no choice."""
+        return {self.pooling_key: _NAMES[pooling]} if self.pooling_key else {}
 
 
-# By model_type. BERT's pooler and classifier compute what RoBERTa's head does: linear(tanh(dense(first token))).
+# By model_type. BERT's pooler and classifier compute what RoBERTa's head does: linear(tanh(dense(first token))). What
+# each computes otherwise is `EncoderShape.stock_head`.
 STOCK_CLASSES = {
     "bert": StockClass(
         "BertForSequenceClassification",
@@ -29,6 +54,21 @@ STOCK_CLASSES = {
     ),
     "roberta": StockClass("RobertaForSequenceClassification", "RobertaTokenizer", "roberta.", _ROBERTA_HEAD),
     "xlm-roberta": StockClass("XLMRobertaForSequenceClassification", "XLMRobertaTokenizer", "roberta.", _ROBERTA_HEAD),
+    "camembert": StockClass("CamembertForSequenceClassification", "CamembertTokenizer", "roberta.", _ROBERTA_HEAD),
+    "electra": StockClass("ElectraForSequenceClassification", "ElectraTokenizer", "electra.", _ROBERTA_HEAD),
+    "distilbert": StockClass(
+        "DistilBertForSequenceClassification",
+        "DistilBertTokenizer",
+        "distilbert.",
+        {"head.dense": "pre_classifier", "head.out_proj": "classifier"},
+    ),
+    "modernbert": StockClass(
+        "ModernBertForSequenceClassification",
+        "PreTrainedTokenizerFast",
+        "model.",
+        {"head.dense": "head.dense", "head.norm": "head.norm", "head.out_proj": "classifier"},
+        pooling_key="classifier_pooling",
+    ),
     "mpnet": StockClass("MPNetForSequenceClassification", "MPNetTokenizer", "mpnet.", _ROBERTA_HEAD),
 }
 
@@ -43,18 +83,21 @@ def stock_class(model_type: object, where: Path) -> StockClass:
     return STOCK_CLASSES[model_type]
 
 
-def check_representable(config: Config, stock: StockClass) -> None:
-    """Raises ArtefactError where the stock class cannot compute what the model does: it would give other logits."""
+def check_representable(config: Config, stock: StockClass, poolings: Collection[Pooling]) -> None:
+    """Raises ArtefactError where the stock class cannot compute what the model does: it would give other logits.
+
+    poolings: those that it can be told to use.
+    """
     problems = []
     if config.model.head != "stock":
-        problems.append(f"expected model.head stock (dense, tanh, linear), found {config.model.head}")
-    if config.model.pooling != "first":
-        problems.append(f"expected model.pooling first (the first token), found {config.model.pooling}")
+        problems.append(f"expected model.head stock (dense, activation, linear), found {config.model.head}")
+    if config.model.pooling not in poolings:
+        problems.append(f"expected model.pooling {' or '.join(poolings)}, found {config.model.pooling}")
     if problems:
         raise ArtefactError(
             f"transformers' {stock.name} cannot compute what this model does, and would give other logits\n  "
             + "\n  ".join(problems)
-            + "\nfix: train with --model.head stock --model.pooling first"
+            + f"\nfix: train with --model.head stock --model.pooling {next(iter(poolings))}"
         )
 
 
@@ -64,4 +107,5 @@ def head_tensors(tensors: dict[str, Tensor], stock: StockClass) -> dict[str, Ten
         f"{theirs}.{kind}": tensors[f"{ours}.{kind}"].detach()
         for ours, theirs in stock.head.items()
         for kind in ("weight", "bias")
+        if f"{ours}.{kind}" in tensors
     }

@@ -7,7 +7,7 @@ from submillion.atomic import write_folder_atomically
 from submillion.config import from_mapping
 from submillion.inference.classifier import check_base, load_network
 from submillion.inference.pretrained import read_json
-from submillion.inference.stock import stock_class
+from submillion.inference.stock import check_representable, stock_class
 from submillion.interop.peft import write_peft
 from submillion.interop.transformers import write_transformers
 from submillion.model.base import Base, find_base
@@ -39,8 +39,11 @@ def export_model(model: Path, to: str, folder: Path, base: str = "") -> None:
 
 def _to_peft(artefact: Artefact, base: Base, folder: Path) -> None:
     path = base.folder / "config.json"
-    stock = stock_class(read_json(path).get("model_type"), path)
-    write_peft(artefact, from_mapping(artefact.config), read_shape(base.folder), stock, folder)
+    settings = read_json(path)
+    stock = stock_class(settings.get("model_type"), path)
+    config = from_mapping(artefact.config)
+    check_representable(config, stock, (stock.pooling(settings),))  # an adapter does not change the base's config.json
+    write_peft(artefact, config, read_shape(base.folder), stock, folder)
 
 
 def _to_transformers(artefact: Artefact, base: Base, folder: Path) -> None:

@@ -4,7 +4,7 @@ Built node by node from the network's own tensors, not traced, so that every ope
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,11 @@ from torch import Tensor
 
 from submillion.errors import ExportError
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import PADDING_BIAS, Encoder, EncoderLayer, LayerNorm, relative_buckets
+from submillion.model.encoder import Encoder, EncoderLayer, Layer, relative_buckets
+from submillion.model.layers import PADDING_BIAS, LayerNorm
+from submillion.model.lora import LoraLinear
+from submillion.model.modernbert import ModernBertLayer
+from submillion.model.shape import EncoderShape, ModernBertShape
 
 if TYPE_CHECKING:
     import onnx
@@ -58,10 +62,14 @@ class _Graph:
         self.nodes.append(helper.make_node("Split", [x], names, name=names[0], axis=-1, num_outputs=parts))
         return names
 
-    def linear(self, x: str, weight: Tensor, bias: Tensor, name: str) -> str:
+    def linear(self, x: str, weight: Tensor, bias: Tensor | None, name: str) -> str:
         """weight [out, in], stored the other way round: what MatMul, and its quantization, reads as it is."""
         product = self.op("MatMul", x, self.constant(weight.t(), f"{name}.weight"))
-        return self.op("Add", product, self.constant(bias, f"{name}.bias"))
+        return product if bias is None else self.op("Add", product, self.constant(bias, f"{name}.bias"))
+
+    def layer_linear(self, x: str, linear: LoraLinear, name: str, first: int = 0, end: int | None = None) -> str:
+        """The merged linear layer, or its rows from `first` to `end` alone."""
+        return self.linear(x, linear.weight[first:end], linear.bias[first:end] if linear.has_bias else None, name)
 
     def norm(self, x: str, norm: LayerNorm, name: str) -> str:
         scale, shift = self.constant(norm.weight, f"{name}.weight"), self.constant(norm.bias, f"{name}.bias")
@@ -89,9 +97,14 @@ def to_onnx(network: TextClassifier, metadata: dict[str, str] | None = None) -> 
     graph = _Graph()
     bias = _attention_bias(graph, network.encoder)
     x = _embeddings(graph, network.encoder)
+    modern = network.encoder.shape.modernbert
+    reaches = _reaches(graph, network.encoder.shape, modern, bias) if modern else {}
     for index, layer in enumerate(layers):
         first_only = network.pooling == "first" and layer is layers[-1]
-        x = _layer(graph, layer, x, bias, f"layer.{index}", first_only)
+        if isinstance(layer, ModernBertLayer):
+            x = _modernbert_layer(graph, layer, x, reaches[layer.is_global], f"layer.{index}", first_only)
+        else:
+            x = _layer(graph, layer, x, bias, f"layer.{index}", first_only)
     _head(graph, network, x)
     free = ["batch", "length"]
     proto = helper.make_graph(
@@ -111,24 +124,44 @@ def to_onnx(network: TextClassifier, metadata: dict[str, str] | None = None) -> 
 def _embeddings(graph: _Graph, encoder: Encoder) -> str:
     """What enters layer 0, [batch, length, hidden]: `Encoder.embed`."""
     shape = encoder.shape
+    x = graph.op("Gather", graph.constant(encoder.word_embeddings, "word_embeddings"), "input_ids")
+    if shape.position_rows:
+        x = graph.op("Add", x, _positions(graph, encoder))
+    if shape.num_token_types:
+        x = graph.op("Add", x, graph.constant(encoder.token_type_embeddings[0], "token_type"))
+    x = graph.norm(x, encoder.embedding_norm, "embedding_norm")
+    if encoder.embedding_projection is None:
+        return x
+    return graph.layer_linear(x, encoder.embedding_projection, "embedding_projection")
+
+
+def _positions(graph: _Graph, encoder: Encoder) -> str:
+    """[batch, length, embedding], or [length, embedding] where all rows have the same."""
+    shape = encoder.shape
     table = graph.constant(encoder.position_embeddings, "position_embeddings")
     if shape.position_offset:
         pad_id = graph.integers(shape.pad_id)
         is_token = graph.op("Cast", graph.op("Not", graph.op("Equal", "input_ids", pad_id)), to=_INT64)
         counted = graph.op("Mul", graph.op("CumSum", is_token, graph.constant(np.array(1))), is_token)
-        placed = graph.op("Gather", table, graph.op("Add", counted, pad_id))  # [batch, length, hidden]
-    else:
-        placed = graph.slice(table, 0, _length(graph))  # [length, hidden]
-    x = graph.op("Gather", graph.constant(encoder.word_embeddings, "word_embeddings"), "input_ids")
-    x = graph.op("Add", x, placed)
-    if shape.num_token_types:
-        x = graph.op("Add", x, graph.constant(encoder.token_type_embeddings[0], "token_type"))
-    return graph.norm(x, encoder.embedding_norm, "embedding_norm")
+        return graph.op("Gather", table, graph.op("Add", counted, pad_id))
+    return graph.slice(table, 0, _length(graph))
 
 
 def _length(graph: _Graph) -> str:
     """int64 [1]"""
     return graph.op("Shape", "input_ids", start=1, end=2)
+
+
+def _places(graph: _Graph) -> str:
+    """0, 1, ...: int64 [length]"""
+    length = graph.op("Squeeze", _length(graph))
+    return graph.op("Range", graph.constant(np.array(0)), length, graph.constant(np.array(1)))
+
+
+def _distances(graph: _Graph, places: str) -> str:
+    """Query minus key, int64 [length, length]."""
+    queries, keys = (graph.op("Unsqueeze", places, graph.integers(axis)) for axis in (1, 0))
+    return graph.op("Sub", queries, keys)
 
 
 def _attention_bias(graph: _Graph, encoder: Encoder) -> str:
@@ -143,10 +176,7 @@ def _attention_bias(graph: _Graph, encoder: Encoder) -> str:
     buckets = relative_buckets(most, encoder.shape.relative_buckets)
     distances = torch.cat([buckets[0].flip(0), buckets[1:, 0]])  # [2 * most - 1]
     table = graph.constant(encoder.relative_attention_bias[distances.to(encoder.word_embeddings.device)], "relative")
-    length = graph.op("Squeeze", _length(graph))
-    places = graph.op("Range", graph.constant(np.array(0)), length, graph.constant(np.array(1)))
-    queries, keys = (graph.op("Unsqueeze", places, graph.integers(axis)) for axis in (1, 0))
-    distance = graph.op("Add", graph.op("Sub", queries, keys), graph.integers(most - 1))
+    distance = graph.op("Add", _distances(graph, _places(graph)), graph.integers(most - 1))
     relative = graph.op("Transpose", graph.op("Gather", table, distance), perm=[2, 0, 1])  # [heads, length, length]
     return graph.op("Add", graph.op("Unsqueeze", relative, graph.integers(0)), bias)
 
@@ -157,22 +187,78 @@ def _layer(graph: _Graph, layer: EncoderLayer, x: str, bias: str, name: str, fir
     if first_only:  # the head reads the first token alone, so only its query is wanted
         one = graph.integers(1)
         start, end = joined.rows["query"]
-        keys_values = graph.linear(x, joined.weight[end:], joined.bias[end:], f"{name}.key_value")
+        keys_values = graph.layer_linear(x, joined, f"{name}.key_value", end)
         x = graph.slice(x, 1, one)
-        query = graph.linear(x, joined.weight[start:end], joined.bias[start:end], f"{name}.query")
+        query = graph.layer_linear(x, joined, f"{name}.query", start, end)
         key, value = graph.split(keys_values, 2)
         bias = graph.slice(bias, 2, one)
     else:
-        query, key, value = graph.split(graph.linear(x, joined.weight, joined.bias, f"{name}.attention_input"), 3)
+        query, key, value = graph.split(graph.layer_linear(x, joined, f"{name}.attention_input"), 3)
     context = _attention(graph, layer, query, key, value, bias)
-    y = graph.linear(context, layer.attention_output.weight, layer.attention_output.bias, f"{name}.attention_output")
+    y = graph.layer_linear(context, layer.attention_output, f"{name}.attention_output")
     x = graph.norm(graph.op("Add", y, x), layer.attention_norm, f"{name}.attention_norm")
-    hidden = graph.linear(x, layer.intermediate.weight, layer.intermediate.bias, f"{name}.intermediate")
-    y = graph.linear(graph.op("Gelu", hidden), layer.output.weight, layer.output.bias, f"{name}.output")
+    hidden = graph.layer_linear(x, layer.intermediate, f"{name}.intermediate")
+    y = graph.layer_linear(graph.op("Gelu", hidden), layer.output, f"{name}.output")
     return graph.norm(graph.op("Add", y, x), layer.output_norm, f"{name}.output_norm")
 
 
-def _attention(graph: _Graph, layer: EncoderLayer, query: str, key: str, value: str, bias: str) -> str:
+class _Reach(NamedTuple):
+    """`modernbert.Reach`, as names."""
+
+    bias: str  # [batch or 1, 1, length or 1, length]
+    cos: str  # [length, 1, head]
+    sin: str  # the same, the first half negated
+
+
+def _reaches(graph: _Graph, shape: EncoderShape, modern: ModernBertShape, padding: str) -> dict[bool, _Reach]:
+    """By whether a layer attends to all tokens: `modernbert.reaches`."""
+    places = _places(graph)
+    is_far = graph.op("Greater", graph.op("Abs", _distances(graph, places)), graph.integers(modern.window))
+    near = graph.op("Mul", graph.op("Cast", is_far, to=_FLOAT), graph.number(PADDING_BIAS))  # [length, length]
+    near = graph.op("Min", padding, near)
+    head_size = shape.hidden_size // shape.num_heads
+    column = graph.op("Unsqueeze", graph.op("Cast", places, to=_FLOAT), graph.integers(1, 2))  # [length, 1, 1]
+    thetas = {True: (padding, modern.global_theta), False: (near, modern.local_theta)}
+    return {key: _Reach(bias, *_rotations(graph, column, head_size, theta)) for key, (bias, theta) in thetas.items()}
+
+
+def _rotations(graph: _Graph, places: str, head_size: int, theta: float) -> tuple[str, str]:
+    frequencies = graph.constant(1.0 / theta ** (torch.arange(0, head_size, 2).float() / head_size))
+    angles = graph.op("Mul", places, frequencies)  # [length, 1, head / 2]
+    cos, sin = graph.op("Cos", angles), graph.op("Sin", angles)
+    return graph.op("Concat", cos, cos, axis=2), graph.op("Concat", graph.op("Neg", sin), sin, axis=2)
+
+
+def _rotate(graph: _Graph, x: str, layer: Layer, cos: str, sin: str) -> str:
+    """x [batch, length, hidden] -> the same, each head turned by its place's angles: `modernbert.rotate`."""
+    hidden = layer.attention_output.in_features
+    heads = graph.op("Reshape", x, graph.integers(0, 0, layer.num_heads, hidden // layer.num_heads))
+    first, second = graph.split(heads, 2)
+    swapped = graph.op("Concat", second, first, axis=3)
+    turned = graph.op("Add", graph.op("Mul", heads, cos), graph.op("Mul", swapped, sin))
+    return graph.op("Reshape", turned, graph.integers(0, 0, hidden))
+
+
+def _modernbert_layer(graph: _Graph, layer: ModernBertLayer, x: str, reach: _Reach, name: str, first_only: bool) -> str:
+    """x [batch, length, hidden] -> the same, or [batch, 1, hidden]: `ModernBertLayer.forward`."""
+    bias, cos, sin = reach
+    norm = layer.attention_norm
+    normed = x if norm is None else graph.norm(x, norm, f"{name}.attention_norm")
+    query, key, value = graph.split(graph.layer_linear(normed, layer.attention_input, f"{name}.attention_input"), 3)
+    query, key = (_rotate(graph, part, layer, cos, sin) for part in (query, key))
+    if first_only:  # the head reads the first token alone
+        one = graph.integers(1)
+        x, query, bias = graph.slice(x, 1, one), graph.slice(query, 1, one), graph.slice(bias, 2, one)
+    context = _attention(graph, layer, query, key, value, bias)
+    x = graph.op("Add", x, graph.layer_linear(context, layer.attention_output, f"{name}.attention_output"))
+    normed = graph.norm(x, layer.output_norm, f"{name}.output_norm")
+    hidden, gate = graph.split(graph.layer_linear(normed, layer.intermediate, f"{name}.intermediate"), 2)
+    gated = graph.op("Mul", graph.op("Gelu", hidden), gate)
+    x = graph.op("Add", x, graph.layer_linear(gated, layer.output, f"{name}.output"))
+    return x if layer.final_norm is None else graph.norm(x, layer.final_norm, "final_norm")
+
+
+def _attention(graph: _Graph, layer: Layer, query: str, key: str, value: str, bias: str) -> str:
     """softmax(q k^T / sqrt(head) + bias) v: [batch, queries, hidden]."""
     hidden = layer.attention_output.in_features
     head = hidden // layer.num_heads
@@ -196,7 +282,13 @@ def _head(graph: _Graph, network: TextClassifier, x: str) -> None:
         weights = graph.op("Div", mask, graph.op("ReduceSum", mask, graph.integers(1), keepdims=1))
         x = graph.op("MatMul", graph.op("Unsqueeze", weights, graph.integers(1)), x)  # [batch, 1, hidden]
     x = graph.op("Squeeze", x, graph.integers(1))
-    if network.head.dense is not None:
-        x = graph.op("Tanh", graph.linear(x, network.head.dense.weight, network.head.dense.bias, "head.dense"))
+    head = network.head
+    if head.dense is not None:
+        x = graph.linear(x, head.dense.weight, head.dense.bias, "head.dense")
+        x = graph.op(head.stock.activation.capitalize(), x)  # Tanh, Relu, Gelu
+    if head.norm is not None:
+        shift = torch.zeros_like(head.norm.weight) if head.norm.bias is None else head.norm.bias
+        names = graph.constant(head.norm.weight, "head.norm.weight"), graph.constant(shift, "head.norm.bias")
+        x = graph.op("LayerNormalization", x, *names, axis=-1, epsilon=head.norm.eps)
     x = graph.linear(x, network.head.out_proj.weight, network.head.out_proj.bias, "head.out_proj")
     graph.nodes.append(helper.make_node("Identity", [x], ["logits"], name="logits"))

@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from submillion.config import Config
 from submillion.errors import ArtefactError
-from submillion.inference.stock import StockClass, check_representable, head_tensors
+from submillion.inference.stock import StockClass, head_tensors
 from submillion.interop.tensors import write_tensors
-from submillion.model.encoder import LAYER_KEYS
+from submillion.model.families import layer_modules
 from submillion.model.shape import EncoderShape
 from submillion.training.artefact import Artefact
 
@@ -22,59 +23,76 @@ _PREFIX = "base_model.model."
 def write_peft(artefact: Artefact, config: Config, shape: EncoderShape, stock: StockClass, folder: Path) -> None:
     """Writes the adapters and the head into a folder that `peft.PeftModel.from_pretrained` loads.
 
-    The label names travel in the metadata of the safetensors file. Raises ArtefactError where the stock class of
-    transformers would not give the same logits.
+    The stock class of transformers computes what the model does: `check_representable`. The label names travel in the
+    metadata of the safetensors file. Raises ArtefactError where there are no adapters, or trained layers beside them.
     """
-    check_representable(config, stock)
     if not config.model.freeze_base:
         raise ArtefactError(
             "expected adapters and a head, found encoder layers that trained in full (model.freeze_base = false)\n"
             "fix: --to transformers, which writes every weight"
         )
-    adapters, targets = _adapters(artefact.tensors, shape, stock)
-    if not targets:
+    by_module = _adapters(artefact.tensors, shape)
+    if not by_module:
         raise ArtefactError("expected adapters, found a head alone (lora.rank = 0)\nfix: --to transformers")
+    adapters = {
+        f"{_PREFIX}{stock.prefix}{module}.lora_{matrix}.weight": tensor
+        for module, halves in by_module.items()
+        for matrix, tensor in zip("AB", halves, strict=True)
+    }
     head = {f"{_PREFIX}{name}": tensor for name, tensor in head_tensors(artefact.tensors, stock).items()}
     label_names = json.dumps(artefact.label_names, ensure_ascii=False)
     write_tensors(adapters | head, folder / "adapter_model.safetensors", label_names=label_names)
-    content = json.dumps(_peft_config(artefact, config, stock, targets), indent=2, ensure_ascii=False)
+    ranks = {module: len(lora_A) for module, (lora_A, _) in by_module.items()}
+    content = json.dumps(_peft_config(artefact, config, stock, ranks), indent=2, ensure_ascii=False)
     (folder / "adapter_config.json").write_text(content + "\n", encoding="utf-8")
 
 
-def _adapters(
-    tensors: dict[str, Tensor], shape: EncoderShape, stock: StockClass
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The adapters' tensors by PEFT's names, and the modules they belong to."""
-    named: dict[str, Tensor] = {}
-    targets: list[str] = []
+def _adapters(tensors: dict[str, Tensor], shape: EncoderShape) -> dict[str, tuple[Tensor, Tensor]]:
+    """{published module: (lora_A [rank, in], lora_B [out, rank])}, in the layers' order.
+
+    Adapters of parts that are published as one matrix are one there: A below A, B in its part's rows, zeros elsewhere.
+    """
+    ours: dict[tuple[int, str], dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        found = _ADAPTER.fullmatch(name)
-        if found is None:
-            continue
-        layer, matrix, part = found.groups()
-        module = f"encoder.layer.{layer}.{LAYER_KEYS[shape.family][part]}"
-        named[f"{_PREFIX}{stock.prefix}{module}.lora_{matrix}.weight"] = tensor
-        if module not in targets:
-            targets.append(module)
-    return named, targets
+        if found := _ADAPTER.fullmatch(name):
+            layer, matrix, part = found.groups()
+            ours.setdefault((int(layer), part), {})[matrix] = tensor
+    sizes = shape.linear_sizes()
+    adapters: dict[str, tuple[Tensor, Tensor]] = {}
+    for layer in sorted({layer for layer, _ in ours}):
+        for module, parts in layer_modules(shape.family, layer).items():
+            halves = [ours.get((layer, part)) for part in parts]
+            if any(halves):
+                lora_A = torch.cat([half["A"] for half in halves if half])
+                blocks = [
+                    half["B"] if half else lora_A.new_zeros(sizes[part][1], 0)
+                    for part, half in zip(parts, halves, strict=True)
+                ]
+                adapters[module] = lora_A, torch.block_diag(*blocks)
+    return adapters
 
 
-def _peft_config(artefact: Artefact, config: Config, stock: StockClass, targets: list[str]) -> dict[str, Any]:
-    """Targets are spelled out by layer: the suffix output.dense alone would mean attention.output.dense too."""
-    pooler = [name.removeprefix(stock.prefix).split(".")[0] for name in stock.head.values() if "pooler" in name]
+def _peft_config(artefact: Artefact, config: Config, stock: StockClass, ranks: dict[str, int]) -> dict[str, Any]:
+    """Targets are spelled out by layer: the suffix output.dense alone would mean attention.output.dense too.
+
+    ranks: of each module. Where several adapters became one, its rank and alpha grew alike: alpha / rank is the scale.
+    """
+    head = dict.fromkeys(name.removeprefix(stock.prefix).split(".")[0] for name in reversed(stock.head.values()))
+    rank = int(config.lora.rank)
+    joined = {module: own for module, own in ranks.items() if own != rank}
     return {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",
         "base_model_name_or_path": artefact.base["name"],
         "revision": artefact.base["revision"] or None,
         "inference_mode": True,
-        "r": config.lora.rank,
+        "r": rank,
         "lora_alpha": config.lora.alpha,
         "lora_dropout": config.lora.dropout,
-        "target_modules": targets,
-        "modules_to_save": ["classifier", *pooler],
-        "rank_pattern": {},
-        "alpha_pattern": {},
+        "target_modules": list(ranks),
+        "modules_to_save": list(head),
+        "rank_pattern": joined,
+        "alpha_pattern": {module: config.lora.alpha * own / rank for module, own in joined.items()},
         "bias": "none",
         "fan_in_fan_out": False,
         "init_lora_weights": True,

@@ -22,9 +22,10 @@ from submillion.errors import ArtefactError
 from submillion.inference.pretrained import read_json
 from submillion.inference.stock import StockClass, stock_class
 from submillion.model.base import Base, find_base
-from submillion.model.budget import count
+from submillion.model.budget import count, head_shapes
+from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.encoder import LAYER_KEYS, read_checkpoint
+from submillion.model.families import layer_modules
 from submillion.model.shape import EncoderShape, read_shape
 from submillion.training.artefact import Artefact, shape_to_json
 
@@ -157,7 +158,12 @@ def _read(
     rows = len(head["head.out_proj.bias"])
     names, notes = _names(rows, label_names, own_names, base_settings)
     lora = _lora(adapters, shape, float(settings.get("lora_dropout") or 0.0))
-    model = ModelConfig(base=base.name, revision=base.revision, max_length=max_length or shape.max_tokens)
+    model = ModelConfig(
+        base=base.name,
+        revision=base.revision,
+        max_length=max_length or shape.max_tokens,
+        pooling=stock.pooling(base_settings),
+    )
     plan = count(shape, model, lora, rows)
     config = Config(
         model=model,
@@ -226,11 +232,12 @@ def _sorted_out(
 ) -> tuple[dict[tuple[int, str], Adapter], dict[str, Tensor]]:
     """The adapters by layer and target, and the head by our names; adapters on the head are added to it."""
     places = {
-        f"{stock.prefix}encoder.layer.{layer}.{LAYER_KEYS[shape.family][part]}": (layer, part)
+        f"{stock.prefix}{module}": (layer, parts)
         for layer in range(shape.num_layers)
-        for part in TARGETS
+        for module, parts in layer_modules(shape.family, layer).items()
     }
-    heads = {f"{theirs}.{kind}": f"{ours}.{kind}" for ours, theirs in stock.head.items() for kind in ("weight", "bias")}
+    of_head = [f"head.{name}" for name in head_shapes("stock", shape.hidden_size, 1, shape.stock_head)]
+    heads = {f"{stock.head[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": name for name in of_head}
     halves: dict[str, dict[str, Tensor]] = {}
     saved: dict[str, Tensor] = {}
     problems: list[str] = []
@@ -258,20 +265,27 @@ def _sorted_out(
     _refuse(problems)
     head = {ours: saved.get(ours, base_state.get(theirs, torch.zeros(0))).float() for theirs, ours in heads.items()}
     sizes = shape.linear_sizes()
-    hidden, rows = shape.hidden_size, len(head["head.out_proj.bias"])
-    expected = {"head.dense.weight": (hidden, hidden), "head.dense.bias": (hidden,), "head.out_proj.bias": (rows,)}
-    expected["head.out_proj.weight"] = (rows, hidden)
+    expected = head_shapes("stock", shape.hidden_size, len(head["head.out_proj.bias"]), shape.stock_head)
+    found_shapes = {name: head[f"head.{name}"].shape for name in expected}
     _refuse(
-        [f"{n}: expected {list(s)}, found {list(head[n].shape)}" for n, s in expected.items() if head[n].shape != s]
+        [
+            f"head.{name}: expected {list(size)}, found {list(found_shapes[name])}"
+            for name, size in expected.items()
+            if found_shapes[name] != size
+        ]
     )
     adapters: dict[tuple[int, str], Adapter] = {}
     for module, half in halves.items():
         ours = heads.get(f"{module}.weight", "")
-        size_in, size_out = sizes[places[module][1]] if module in places else tuple(head[ours].shape)[::-1]
-        adapter = _scaled(module, half, size_in, size_out, settings)
         if module in places:
-            adapters[places[module]] = adapter
+            layer, parts = places[module]
+            out = [sizes[part][1] for part in parts]
+            adapter = _scaled(module, half, sizes[parts[0]][0], sum(out), settings)
+            for part, rows in zip(parts, adapter.lora_B.split(out), strict=True):
+                if len(parts) == 1 or rows.any():
+                    adapters[layer, part] = _without_zeros(adapter.lora_A, rows) if len(parts) > 1 else adapter
         else:
+            adapter = _scaled(module, half, head[ours].shape[1], head[ours].shape[0], settings)
             head[ours] = head[ours] + adapter.lora_B @ adapter.lora_A
     return adapters, head
 
@@ -288,6 +302,12 @@ def _scaled(module: str, half: dict[str, Tensor], size_in: int, size_out: int, s
             ]
         )
     return Adapter(lora_A, lora_B * (alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)))
+
+
+def _without_zeros(lora_A: Tensor, lora_B: Tensor) -> Adapter:
+    """Of a part's own rows of B: the ranks that do something there. Our exports of several parts give them back."""
+    used = lora_B.any(dim=0)
+    return Adapter(lora_A[used], lora_B[:, used])
 
 
 def _without_wrapper(name: str, known: list[str]) -> str:

@@ -21,7 +21,7 @@ def write_transformers(
     network: fp32, with its tensors loaded; merged here. Raises ArtefactError where the stock class would not give the
     same logits.
     """
-    check_representable(config, stock)
+    check_representable(config, stock, stock.poolings)
     network.merge()
     encoder = {f"{stock.prefix}{name}": tensor for name, tensor in network.encoder.published_tensors().items()}
     write_tensors(encoder | head_tensors(dict(network.trainable()), stock), folder / "model.safetensors")
@@ -34,6 +34,7 @@ def write_transformers(
         "dtype": "float32",
     }
     old = ("torch_dtype", "_name_or_path", "num_labels", "auto_map")
+    changes |= stock.pooling_settings(config.model.pooling)
     kept = {key: value for key, value in read_json(base.folder / "config.json").items() if key not in old}
     _write_json(folder / "config.json", kept | changes)
     (folder / "tokenizer.json").write_text(artefact.tokenizer, encoding="utf-8")

@@ -1,6 +1,8 @@
 """Where a pretrained encoder's files are: a local folder, an installed package, or the hub and its cache."""
 
 import hashlib
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -8,10 +10,16 @@ from pathlib import Path
 
 from submillion.errors import BaseModelError
 
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
-WANTED_FILES = [
+# In order of preference, which is that of transformers. An index names the shards that hold the tensors.
+_INDEX = ".index.json"
+WEIGHTS_FILES = (
+    "model.safetensors",
+    f"model.safetensors{_INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{_INDEX}",
+)
+_OTHER_FILES = [
     "config.json",
-    *WEIGHTS_FILES,
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
@@ -27,17 +35,53 @@ class Base:
     revision: str  # commit of a hub snapshot, else ""
     folder: Path
 
-    def weights_file(self) -> Path:
-        """model.safetensors, or pytorch_model.bin where there is none. Raises BaseModelError where neither is there."""
-        for name in WEIGHTS_FILES:
-            if (self.folder / name).is_file():
-                return self.folder / name
-        raise BaseModelError(f"{self.folder} holds neither {' nor '.join(WEIGHTS_FILES)}")
-
     def weights_hash(self) -> str:
-        """SHA-256 of the weights file: what an artefact is tied to."""
-        with self.weights_file().open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """SHA-256 of the weights file, or of all shards in the order of their names: what an artefact is tied to.
+
+        Raises BaseModelError where a file is missing.
+        """
+        digest = hashlib.sha256()
+        for path in weights_files(self.folder):
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The files that hold the weights: one, or the shards that an index names, in the order of their names.
+
+    Raises BaseModelError where none of WEIGHTS_FILES is there, or where a shard is missing.
+    """
+    path = next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise BaseModelError(
+            f"{folder} holds no weights: neither model.safetensors nor pytorch_model.bin, nor an index of shards "
+            f"(model.safetensors{_INDEX}, pytorch_model.bin{_INDEX})"
+        )
+    if not path.name.endswith(_INDEX):
+        return [path]
+    names = _shard_names(path)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise BaseModelError(
+            f"{folder} lacks {', '.join(missing)}, of the {len(names)} shards that {path.name} names\n"
+            "fix: copy or download the missing files too"
+        )
+    return [folder / name for name in names]
+
+
+def _shard_names(index: Path) -> list[str]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        if not names or any(name != Path(name).name for name in names):
+            raise ValueError(f"expected names of files in the same folder, found {names[:3]}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise BaseModelError(
+            f"{index}: expected weight_map, an object of tensor names and shards; {reason}\nfix: copy the file again"
+        ) from None
+    return names
 
 
 def find_base(name: str, revision: str = "") -> Base:
@@ -79,18 +123,19 @@ def _hub_folder(name: str, revision: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    snapshot = partial(snapshot_download, name, revision=revision or None, allow_patterns=WANTED_FILES)
+    snapshot = partial(snapshot_download, name, revision=revision or None)
     try:
         folder = Path(snapshot(local_files_only=True))
-        if (folder / "config.json").is_file() and any((folder / file).is_file() for file in WEIGHTS_FILES):
+        if (folder / "config.json").is_file() and weights_files(folder):
             return folder
     except HFValidationError as error:
         raise BaseModelError(f"model.base {name!r} is neither a folder nor a hub id: {error}") from None
-    except OSError:  # not in the cache, or not whole there
+    except (OSError, BaseModelError):  # not in the cache, or not whole there
         pass
     try:
-        HfApi().model_info(name, revision=revision or None, timeout=_HUB_TIMEOUT)
-        return Path(snapshot(etag_timeout=_HUB_TIMEOUT))
+        found = HfApi().model_info(name, revision=revision or None, timeout=_HUB_TIMEOUT).siblings or []
+        wanted = _wanted_files([file.rfilename for file in found])
+        return Path(snapshot(etag_timeout=_HUB_TIMEOUT, allow_patterns=wanted))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         reason = f"the hub does not have it: {str(error).splitlines()[0]}"
     except Exception as error:  # every HTTP stack below huggingface_hub has its own family of network errors
@@ -104,3 +149,12 @@ def _hub_folder(name: str, revision: str) -> Path:
         "  submillion train --recipe quickstart    the same on real news, in a minute\n"
         "The data can come from a file, or a folder with train.* and test.*: --data.source PATH"
     )
+
+
+def _wanted_files(names: Collection[str]) -> list[str]:
+    """What to download of a repository with these files: one set of weights, in the order of WEIGHTS_FILES."""
+    weights = next((name for name in WEIGHTS_FILES if name in names), "")
+    if not weights.endswith(_INDEX):
+        return [*_OTHER_FILES, weights] if weights else _OTHER_FILES
+    stem, _, suffix = weights.removesuffix(_INDEX).rpartition(".")
+    return [*_OTHER_FILES, weights, f"{stem}-*.{suffix}"]

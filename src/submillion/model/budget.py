@@ -5,9 +5,11 @@ No weights, no data and no torch are needed, so a run that cannot fit is refused
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from submillion.config import TARGETS, LoraConfig, ModelConfig
 from submillion.errors import BudgetError, ConfigError
+from submillion.model.families import ROBERTA_HEAD, StockHead
 from submillion.model.shape import EncoderShape
 
 # The rows and columns of the table `plan` shows: each head with each usual choice of targets.
@@ -56,9 +58,26 @@ def adapted_layers(lora: LoraConfig, num_layers: int) -> tuple[int, ...]:
     return tuple(sorted(int(layer) for layer in lora.layers))
 
 
-def head_parameters(kind: str, hidden_size: int, num_labels: int) -> dict[str, int]:
-    out = {"out_proj": hidden_size * num_labels + num_labels}
-    return out if kind == "linear" else {"dense": hidden_size * hidden_size + hidden_size, **out}
+def head_shapes(
+    kind: str, hidden_size: int, num_labels: int, stock: StockHead = ROBERTA_HEAD
+) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a head, by its name in the head: {"out_proj.weight": (num_labels, hidden_size)}."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    if kind == "stock":
+        shapes["dense.weight"] = (hidden_size, hidden_size)
+        shapes |= {"dense.bias": (hidden_size,)} if stock.dense_bias else {}
+        shapes |= {"norm.weight": (hidden_size,)} if stock.norm else {}
+        shapes |= {"norm.bias": (hidden_size,)} if stock.norm and stock.norm_bias else {}
+    return shapes | {"out_proj.weight": (num_labels, hidden_size), "out_proj.bias": (num_labels,)}
+
+
+def head_parameters(kind: str, hidden_size: int, num_labels: int, stock: StockHead = ROBERTA_HEAD) -> dict[str, int]:
+    """Parameters by module of the head: {"dense": ..., "out_proj": ...}."""
+    counts: dict[str, int] = {}
+    for name, size in head_shapes(kind, hidden_size, num_labels, stock).items():
+        module = name.split(".")[0]
+        counts[module] = counts.get(module, 0) + prod(size)
+    return counts
 
 
 def count(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels: int) -> Plan:
@@ -68,8 +87,9 @@ def count(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels:
     layers = len(adapted_layers(lora, shape.num_layers))
     sizes = shape.linear_sizes()
     adapters = {name: layers * lora.rank * sum(sizes[name]) for name in target_names(lora.targets) if lora.rank}
-    opened = 0 if model.freeze_base else min(model.train_last_k_layers, shape.num_layers) * shape.layer_parameters
-    return Plan(adapters, head_parameters(model.head, shape.hidden_size, num_labels), opened, shape.parameters)
+    opened = 0 if model.freeze_base else shape.opened_parameters(model.train_last_k_layers)
+    head = head_parameters(model.head, shape.hidden_size, num_labels, shape.stock_head)
+    return Plan(adapters, head, opened, shape.parameters)
 
 
 def largest_rank(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels: int, budget: int) -> int:

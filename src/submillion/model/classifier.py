@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from submillion.config import LoraConfig, ModelConfig
-from submillion.model.encoder import Encoder, LayerNorm
+from submillion.model.encoder import Encoder
 from submillion.model.head import Head
+from submillion.model.layers import LayerNorm
 from submillion.model.lora import Dropout, LoraLinear
 from submillion.model.shape import EncoderShape
 
@@ -27,7 +28,7 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.pooling = model.pooling
         self.encoder = Encoder(shape, model.dropout)
-        self.head = Head(model.head, shape.hidden_size, num_labels, model.dropout, generator)
+        self.head = Head(model.head, shape.hidden_size, num_labels, model.dropout, generator, shape.stock_head)
         self.encoder.add_adapters(lora, generator)
         if not model.freeze_base:
             self.encoder.open_layers(model.train_last_k_layers)

@@ -1,15 +1,14 @@
-"""The encoder: token ids to hidden states, for the post-layer-norm family BERT, RoBERTa and MPNet.
+"""The encoder: token ids to hidden states, for BERT and its like; the layers of ModernBERT are in modernbert.py.
 
     embeddings -> layer norm -> num_layers x (attention -> add, norm -> feed-forward -> add, norm)
 
 Everything pretrained is a buffer, so nothing pretrained gets a gradient unless `open_layers` turns a layer's tensors
-into parameters. A family is its table of key names and three switches in its shape: where positions start, whether
-there are token types, whether attention has a relative bias.
+into parameters. A family is its rows in the tables of families.py and some switches in its shape: where positions
+start, whether there are token types, whether attention has a relative bias, whether embeddings are narrower.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -18,52 +17,20 @@ from torch.nn import functional as F
 
 from submillion.config import LoraConfig
 from submillion.errors import BaseModelError
-from submillion.model.base import WEIGHTS_FILES
 from submillion.model.budget import adapted_layers, target_names
-from submillion.model.functional import add_norm, attention
+from submillion.model.checkpoint import plain_names
+from submillion.model.families import (
+    EMBEDDING_NORM,
+    FINAL_NORM,
+    LAYER_KEYS,
+    WORD_EMBEDDINGS,
+    layer_modules,
+    layer_prefix,
+)
+from submillion.model.layers import PADDING_BIAS, LayerNorm, attend
 from submillion.model.lora import Dropout, LoraLinear
+from submillion.model.modernbert import ModernBertLayer, Reaches, reaches
 from submillion.model.shape import EncoderShape
-
-# Our module -> the published checkpoints' name within an encoder layer.
-_BERT_KEYS = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "intermediate": "intermediate.dense",
-    "output": "output.dense",
-    "output_norm": "output.LayerNorm",
-}
-_MPNET_KEYS = _BERT_KEYS | {
-    "query": "attention.attn.q",
-    "key": "attention.attn.k",
-    "value": "attention.attn.v",
-    "attention_output": "attention.attn.o",
-    "attention_norm": "attention.LayerNorm",
-}
-PADDING_BIAS = -1e30  # a weight of exactly 0, and still finite when a score or another bias is added
-LAYER_KEYS = {"bert": _BERT_KEYS, "roberta": _BERT_KEYS, "mpnet": _MPNET_KEYS}
-
-
-class LayerNorm(nn.Module):
-    """Layer norm with frozen scale and shift, which stay in fp32: so do the statistics kept for the gradient."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.register_buffer("weight", torch.ones(size))
-        self.register_buffer("bias", torch.zeros(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-
-    def add(self, x: Tensor, residual: Tensor, keep: Tensor | None) -> Tensor:
-        """The norm of residual + keep * x, all [..., hidden]; keep is a dropout mask."""
-        return add_norm(x, residual, self.weight, self.bias, self.eps, keep)
 
 
 class EncoderLayer(nn.Module):
@@ -92,32 +59,21 @@ class EncoderLayer(nn.Module):
                 bias = bias[:, :, :1]
         else:
             query, key, value = self.attention_input(x, dropout).chunk(3, dim=-1)
-        context = self._attention(query, key, value, bias, dropout)
+        context = attend(query, key, value, self.num_heads, bias, dropout, self.dropout_rate)
         y = self.attention_output(context, dropout)
         x = self.attention_norm.add(y, x, dropout(y.shape, self.dropout_rate, y) if dropout else None)
         hidden = F.gelu(self.intermediate(x, dropout))
         y = self.output(hidden, dropout)
         return self.output_norm.add(y, x, dropout(y.shape, self.dropout_rate, y) if dropout else None)
 
-    def _attention(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout | None
-    ) -> Tensor:
-        """query [batch, queries, hidden], key and value [batch, length, hidden] -> [batch, queries, hidden]."""
-        if not query.is_cuda:
-            # Written out: on a CPU the fused kernel's backward takes as long as the rest of the step for short rows.
-            shape = (len(query) * self.num_heads, query.shape[1], key.shape[1])
-            keep = dropout(shape, self.dropout_rate, query) if dropout else None
-            return attention(query, key, value, self.num_heads, bias, keep)
-        query, key, value = (  # [batch, heads, length, head]
-            x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value)
-        )
-        rate = self.dropout_rate if dropout else 0.0
-        bias = None if bias is None else bias.to(query.dtype)
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
-        return context.transpose(1, 2).flatten(2)
-
     def linears(self) -> list[LoraLinear]:
         return [self.attention_input, self.attention_output, self.intermediate, self.output]
+
+    def norms(self) -> dict[str, LayerNorm]:
+        return {"attention_norm": self.attention_norm, "output_norm": self.output_norm}
+
+
+Layer = EncoderLayer | ModernBertLayer
 
 
 class Encoder(nn.Module):
@@ -130,15 +86,21 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: EncoderShape, dropout_rate: float = 0.1) -> None:
         super().__init__()
-        h = shape.hidden_size
+        e = shape.embedding_size or shape.hidden_size
         self.shape = shape
         self.dropout_rate = dropout_rate
-        self.register_buffer("word_embeddings", torch.zeros(shape.vocab_size, h))
-        self.register_buffer("position_embeddings", torch.zeros(shape.num_positions, h))
-        self.register_buffer("token_type_embeddings", torch.zeros(shape.num_token_types, h))
+        self.register_buffer("word_embeddings", torch.zeros(shape.vocab_size, e))
+        self.register_buffer("position_embeddings", torch.zeros(shape.position_rows, e))
+        self.register_buffer("token_type_embeddings", torch.zeros(shape.num_token_types, e))
         self.register_buffer("relative_attention_bias", torch.zeros(shape.relative_buckets, shape.num_heads))
-        self.embedding_norm = LayerNorm(h, shape.layer_norm_eps)
-        self.layers = nn.ModuleList(EncoderLayer(shape, dropout_rate) for _ in range(shape.num_layers))
+        self.embedding_norm = LayerNorm(e, shape.layer_norm_eps, shape.norms_have_bias)
+        self.embedding_projection = LoraLinear(e, {"": shape.hidden_size}) if shape.embedding_size else None
+        self.layers = nn.ModuleList(self._layer(index) for index in range(shape.num_layers))
+
+    def _layer(self, index: int) -> Layer:
+        if self.shape.modernbert is None:
+            return EncoderLayer(self.shape, self.dropout_rate)
+        return ModernBertLayer(self.shape, self.shape.modernbert, index, self.dropout_rate)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, dropout: Dropout | None = None, first_only: bool = False
@@ -158,13 +120,17 @@ class Encoder(nn.Module):
         first_only is for layers that end with the encoder's last, or none where those before have run already.
         """
         bias = self._attention_bias(attention_mask)
+        reach: Tensor | Reaches | None = bias
+        if self.shape.modernbert is not None:
+            head_size = self.shape.hidden_size // self.shape.num_heads
+            reach = reaches(self.shape.modernbert, head_size, attention_mask.shape[1], bias, x.device)
         for index in layers:
-            x = self.layers[index](x, bias, dropout, first_only and index == layers[-1])
+            x = self.layers[index](x, reach, dropout, first_only and index == layers[-1])
         return x[:, :1] if first_only else x
 
-    def layer_list(self) -> list[EncoderLayer]:
+    def layer_list(self) -> list[Layer]:
         """`layers` with its element type, which nn.ModuleList does not carry."""
-        return cast(list[EncoderLayer], list(self.layers))
+        return cast(list[Layer], list(self.layers))
 
     @property
     def first_trained_layer(self) -> int:
@@ -174,18 +140,23 @@ class Encoder(nn.Module):
 
     def embed(self, input_ids: Tensor, dropout: Dropout | None = None) -> Tensor:
         """What enters layer 0: input_ids int64 [batch, length] -> [batch, length, hidden]."""
-        if self.shape.position_offset:
-            # RoBERTa and MPNet count tokens, not places: padding does not move what follows it.
-            is_token = input_ids.ne(self.shape.pad_id).long()
-            positions = is_token.cumsum(dim=1) * is_token + self.shape.pad_id
-        else:
-            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        x = F.embedding(input_ids, self.word_embeddings) + self.position_embeddings[positions]
+        x = F.embedding(input_ids, self.word_embeddings)
+        if self.shape.position_rows:
+            x = x + self.position_embeddings[self._positions(input_ids)]
         if self.shape.num_token_types:
             x = x + self.token_type_embeddings[0]
         x = self.embedding_norm(x)
         keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
-        return x if keep is None else x * keep
+        x = x if keep is None else x * keep
+        return x if self.embedding_projection is None else self.embedding_projection(x)
+
+    def _positions(self, input_ids: Tensor) -> Tensor:
+        """Rows of the position table, int64: [batch, length], or [length] where all rows of the batch have the same."""
+        if not self.shape.position_offset:
+            return torch.arange(input_ids.shape[1], device=input_ids.device)
+        # RoBERTa and MPNet count tokens, not places: padding does not move what follows it.
+        is_token = input_ids.ne(self.shape.pad_id).long()
+        return is_token.cumsum(dim=1) * is_token + self.shape.pad_id
 
     def _attention_bias(self, attention_mask: Tensor) -> Tensor | None:
         """Added to attention scores, fp32: a very low number at padding, MPNet's relative bias. None where all zero."""
@@ -216,6 +187,8 @@ class Encoder(nn.Module):
         for layer in self.layer_list()[max(0, self.shape.num_layers - count) :] if count else []:
             for module in layer.modules():
                 for name, buffer in list(module.named_buffers(recurse=False)):
+                    if name == "bias" and not getattr(module, "has_bias", True):
+                        continue  # zeros in the place of a bias that the architecture does not have
                     delattr(module, name)
                     module.register_parameter(name, nn.Parameter(buffer.float()))
 
@@ -226,7 +199,7 @@ class Encoder(nn.Module):
         Raises BaseModelError naming every tensor that is missing or has another shape. Tensors of a pooler or of a
         pretraining head are left out.
         """
-        state = _plain_names(state)
+        state = plain_names(state)
         wanted = self.published_tensors()
         problems = [
             f"{name}: {'missing' if name not in state else f'shape {list(state[name].shape)}'}, "
@@ -247,31 +220,39 @@ class Encoder(nn.Module):
             if ours.ndim == 2:
                 ours.normal_(std=0.02, generator=generator)
             else:
-                ours.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
+                ours.fill_(1.0 if name.endswith("weight") else 0.0)  # a norm's scale is its only vector of that name
 
     def published_tensors(self) -> dict[str, Tensor]:
         """Our tensors by their published names, views into ours where several are stored as one."""
-        tensors = {
-            "embeddings.word_embeddings.weight": self.word_embeddings,
-            "embeddings.position_embeddings.weight": self.position_embeddings,
-            "embeddings.LayerNorm.weight": self.embedding_norm.weight,
-            "embeddings.LayerNorm.bias": self.embedding_norm.bias,
-        }
+        family = self.shape.family
+        tensors = {f"{WORD_EMBEDDINGS.get(family, 'embeddings.word_embeddings')}.weight": self.word_embeddings}
+        if self.shape.position_rows:
+            tensors["embeddings.position_embeddings.weight"] = self.position_embeddings
+        tensors |= _tensors_of(self.embedding_norm, EMBEDDING_NORM.get(family, "embeddings.LayerNorm"))
         if self.shape.num_token_types:
             tensors["embeddings.token_type_embeddings.weight"] = self.token_type_embeddings
         if self.shape.relative_buckets:
             tensors["encoder.relative_attention_bias.weight"] = self.relative_attention_bias
-        keys = LAYER_KEYS[self.shape.family]
+        if self.embedding_projection is not None:
+            tensors |= _tensors_of(self.embedding_projection, "embeddings_project")
         for index, layer in enumerate(self.layer_list()):
-            prefix = f"encoder.layer.{index}."
-            for linear in layer.linears():
-                for part, (start, end) in linear.rows.items():
-                    tensors[f"{prefix}{keys[part]}.weight"] = linear.weight[start:end]
-                    tensors[f"{prefix}{keys[part]}.bias"] = linear.bias[start:end]
-            for norm in ("attention_norm", "output_norm"):
-                for kind in ("weight", "bias"):
-                    tensors[f"{prefix}{keys[norm]}.{kind}"] = getattr(getattr(layer, norm), kind)
+            linear_of = {part: linear for linear in layer.linears() for part in linear.rows}
+            for name, parts in layer_modules(family, index).items():
+                tensors |= _tensors_of(linear_of[parts[0]], name, parts)
+            for own, norm in layer.norms().items():
+                is_final = own == FINAL_NORM
+                name = FINAL_NORM if is_final else layer_prefix(family, index) + LAYER_KEYS[family][own]
+                tensors |= _tensors_of(norm, name)
         return tensors
+
+
+def _tensors_of(module: LoraLinear | LayerNorm, name: str, parts: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The weight, and the bias if there is one, under a published name; of a linear layer, the rows of some parts."""
+    rows = slice(None)
+    if isinstance(module, LoraLinear) and parts:
+        rows = slice(module.rows[parts[0]][0], module.rows[parts[-1]][1])
+    tensors = {f"{name}.weight": module.weight[rows]}
+    return tensors | {f"{name}.bias": module.bias[rows]} if module.has_bias else tensors
 
 
 def relative_buckets(length: int, num_buckets: int, max_distance: int = 128) -> Tensor:
@@ -289,36 +270,3 @@ def relative_buckets(length: int, num_buckets: int, max_distance: int = 128) -> 
     log_scale = torch.log(distance.clamp_min(1).float() / exact) / math.log(max_distance / exact) * (half - exact)
     far = (exact + log_scale.long()).clamp_max(half - 1)
     return after + torch.where(distance < exact, distance, far)
-
-
-def read_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """The tensors of folder/model.safetensors, or of pytorch_model.bin (weights only: no code in it can run).
-
-    Raises BaseModelError where neither is there or readable.
-    """
-    safe, binary = (folder / name for name in WEIGHTS_FILES)
-    try:
-        if safe.is_file():
-            from safetensors.torch import load_file
-
-            return load_file(safe)
-        if binary.is_file():
-            state = torch.load(binary, map_location="cpu", weights_only=True)
-            if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-                raise TypeError(f"expected a dict of named tensors, found {type(state).__name__}")
-            return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    except Exception as error:  # cut or altered files fail in many ways inside both libraries
-        raise BaseModelError(f"the weights in {folder} cannot be read: {error}") from error
-    raise BaseModelError(f"{folder} holds neither {' nor '.join(WEIGHTS_FILES)}")
-
-
-def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the model's prefix ('bert.', 'roberta.', ...), old layer-norm names made new."""
-    embeddings: Sequence[str] = [name for name in state if name.endswith("embeddings.word_embeddings.weight")]
-    prefix = embeddings[0].removesuffix("embeddings.word_embeddings.weight") if embeddings else ""
-    return {
-        name.removeprefix(prefix)
-        .replace("LayerNorm.gamma", "LayerNorm.weight")
-        .replace("LayerNorm.beta", "LayerNorm.bias"): tensor
-        for name, tensor in state.items()
-    }

@@ -19,15 +19,17 @@ class LoraLinear(nn.Module):
     weight [out, in] and bias [out] are pretrained: buffers, stored once, in the compute type (a weight with adapters in
     fp32). The adapters are the only parameters: lora_A[part] [rank, in] and lora_B[part] [out of the part, rank], fp32.
     Where nothing acts between the input and the adapters, each forward pass adds their product to the weight first:
-    training then costs what the plain layer costs, and computes what the merged layer will.
+    training then costs what the plain layer costs, and computes what the merged layer will. Where the architecture has
+    no bias, `has_bias` is False and the bias a buffer of zeros.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, in_features: int, parts: dict[str, int]) -> None:
+    def __init__(self, in_features: int, parts: dict[str, int], has_bias: bool = True) -> None:
         super().__init__()
         self.in_features = in_features
+        self.has_bias = has_bias
         self.rows: dict[str, tuple[int, int]] = {}
         start = 0
         for name, out_features in parts.items():

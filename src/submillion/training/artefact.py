@@ -120,4 +120,6 @@ def _checksum(fields: dict[str, Any]) -> str:
 
 
 def shape_to_json(shape: Any) -> str:
-    return json.dumps(asdict(shape), sort_keys=True)
+    """The shape as sorted JSON. Fields that came later are left out where unused, so that earlier artefacts fit."""
+    later = ("embedding_size", "modernbert")
+    return json.dumps({key: value for key, value in asdict(shape).items() if value or key not in later}, sort_keys=True)

@@ -1,0 +1,50 @@
+"""The tensors of a published checkpoint: safetensors or pytorch_model.bin, one file or shards, of any float type."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from submillion.errors import BaseModelError
+from submillion.model.base import weights_files
+
+
+def read_checkpoint(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the folder's weights, whichever of the files in WEIGHTS_FILES is there first.
+
+    Of pytorch_model.bin only the weights are read: no code in it can run. Raises BaseModelError where there are none,
+    where a shard is missing, or where a file cannot be read.
+    """
+    state: dict[str, Tensor] = {}
+    for path in weights_files(folder):
+        try:
+            state |= _read_safetensors(path) if path.suffix == ".safetensors" else _read_binary(path)
+        except Exception as error:  # cut or altered files fail in many ways inside both libraries
+            raise BaseModelError(f"the weights in {path} cannot be read: {error}\nfix: copy the file again") from error
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _read_binary(path: Path) -> dict[str, Tensor]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise TypeError(f"expected a dict of named tensors, found {type(state).__name__}")
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the model's prefix ('bert.', 'roberta.', ...), old layer-norm names made new."""
+    first = ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
+    prefix = next((name.removesuffix(end) for name in state for end in first if name.endswith(end)), "")
+    return {
+        name.removeprefix(prefix)
+        .replace("LayerNorm.gamma", "LayerNorm.weight")
+        .replace("LayerNorm.beta", "LayerNorm.bias"): tensor
+        for name, tensor in state.items()
+    }

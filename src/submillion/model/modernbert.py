@@ -1,0 +1,114 @@
+"""ModernBERT's layer (Warner et al., 2024, arXiv:2412.13663).
+
+    x -> x + attention(norm(x)) -> x + feed-forward(norm(x))
+
+Norms come first and nothing has a bias unless the configuration says so. Positions are rotations of queries and keys
+(RoPE, Su et al., 2021, arXiv:2104.09864). Most layers attend only to near tokens, every third to all of them, with a
+base of the rotations of their own. The feed-forward is gated: Wo(gelu(a) * b), a and b the two halves of Wi(x).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from submillion.model.layers import PADDING_BIAS, LayerNorm, attend
+from submillion.model.lora import Dropout, LoraLinear
+from submillion.model.shape import EncoderShape, ModernBertShape
+
+
+class Reach(NamedTuple):
+    """What attention in a layer depends on beside the hidden states."""
+
+    bias: Tensor | None  # fp32 [batch or 1, 1, length or 1, length], added to the scores
+    cos: Tensor  # fp32 [length, head]
+    sin: Tensor  # fp32 [length, head], the first half negated
+
+
+class Reaches(NamedTuple):
+    near: Reach  # of the layers that attend to near tokens
+    everywhere: Reach  # of those that attend to all
+
+
+def reaches(
+    shape: ModernBertShape, head_size: int, length: int, padding: Tensor | None, device: torch.device
+) -> Reaches:
+    """Of rows of `length` tokens. padding: fp32 [batch, 1, 1, length], None where there is none."""
+    near = padding
+    if length > shape.window + 1:
+        places = torch.arange(length, device=device)
+        is_far = (places[:, None] - places[None, :]).abs() > shape.window
+        near = is_far[None, None].float() * PADDING_BIAS  # [1, 1, length, length]
+        near = near if padding is None else torch.minimum(near, padding)
+    return Reaches(
+        Reach(near, *rotations(length, head_size, shape.local_theta, device)),
+        Reach(padding, *rotations(length, head_size, shape.global_theta, device)),
+    )
+
+
+def rotations(length: int, head_size: int, theta: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Cosine and signed sine of each place's angles, fp32 [length, head]: dimension i turns with i + head / 2."""
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, device=device).float() / head_size)
+    angles = torch.arange(length, device=device).float()[:, None] * frequencies  # [length, head / 2]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [batch, length, hidden], each head of it turned by its place's angles, in fp32; back in x's dtype."""
+    head_size = cos.shape[1]
+    heads = x.unflatten(-1, (-1, head_size))  # [batch, length, heads, head]
+    turned = heads * cos[:, None] + heads.roll(head_size // 2, dims=-1) * sin[:, None]
+    return turned.flatten(2).to(x.dtype)
+
+
+class ModernBertLayer(nn.Module):
+    """One layer; the first has no norm before its attention, the last carries the encoder's final norm."""
+
+    def __init__(self, shape: EncoderShape, modern: ModernBertShape, index: int, dropout_rate: float) -> None:
+        super().__init__()
+        h, i = shape.hidden_size, shape.intermediate_size
+        self.num_heads = shape.num_heads
+        self.dropout_rate = dropout_rate
+        self.is_global = index in modern.global_layers
+        self.attention_norm = self._norm(shape, modern) if index else None
+        self.attention_input = LoraLinear(h, {"query": h, "key": h, "value": h}, modern.attention_bias)
+        self.attention_output = LoraLinear(h, {"attention_output": h}, modern.attention_bias)
+        self.output_norm = self._norm(shape, modern)
+        self.intermediate = LoraLinear(h, {"intermediate": 2 * i}, modern.feed_forward_bias)
+        self.output = LoraLinear(i, {"output": h}, modern.feed_forward_bias)
+        self.final_norm = self._norm(shape, modern) if index == shape.num_layers - 1 else None
+
+    @staticmethod
+    def _norm(shape: EncoderShape, modern: ModernBertShape) -> LayerNorm:
+        return LayerNorm(shape.hidden_size, shape.layer_norm_eps, modern.norm_bias)
+
+    def forward(self, x: Tensor, reaches: Reaches, dropout: Dropout | None, first_only: bool = False) -> Tensor:
+        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone."""
+        bias, cos, sin = reaches.everywhere if self.is_global else reaches.near
+        normed = x if self.attention_norm is None else self.attention_norm(x)
+        if first_only:
+            query = self.attention_input(normed[:, :1], dropout, ["query"])
+            key, value = self.attention_input(normed, dropout, ["key", "value"]).chunk(2, dim=-1)
+            x = x[:, :1]
+            bias = None if bias is None else bias[:, :, :1]
+        else:
+            query, key, value = self.attention_input(normed, dropout).chunk(3, dim=-1)
+        query = rotate(query, cos[: query.shape[1]], sin[: query.shape[1]])
+        context = attend(query, rotate(key, cos, sin), value, self.num_heads, bias, dropout, self.dropout_rate)
+        x = x + self._dropped(self.attention_output(context, dropout), dropout)
+        hidden, gate = self.intermediate(self.output_norm(x), dropout).chunk(2, dim=-1)
+        x = x + self._dropped(self.output(F.gelu(hidden) * gate, dropout), dropout)
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def _dropped(self, y: Tensor, dropout: Dropout | None) -> Tensor:
+        keep = dropout(y.shape, self.dropout_rate, y) if dropout else None
+        return y if keep is None else y * keep
+
+    def linears(self) -> list[LoraLinear]:
+        return [self.attention_input, self.attention_output, self.intermediate, self.output]
+
+    def norms(self) -> dict[str, LayerNorm]:
+        named = {"attention_norm": self.attention_norm, "output_norm": self.output_norm, "final_norm": self.final_norm}
+        return {name: norm for name, norm in named.items() if norm is not None}

@@ -1,0 +1,178 @@
+"""Checkpoints: one file or shards, safetensors or pickles, of any float type, read as transformers reads them."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import ragged_batch, tiny_shape, transformers_classifier
+
+from submillion.errors import BaseModelError
+from submillion.model.base import Base, find_base
+from submillion.model.checkpoint import read_checkpoint
+from submillion.model.encoder import Encoder
+from submillion.model.shape import read_shape
+
+SAFE_INDEX, BINARY_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
+
+
+def save_sharded(folder: Path) -> list[str]:
+    """A checkpoint in shards, as transformers writes one; the shards' names."""
+    transformers_classifier(tiny_shape("bert")).save_pretrained(folder, max_shard_size="20KB")
+    names = sorted(path.name for path in folder.glob("model-*.safetensors"))
+    assert len(names) > 2 and not (folder / "model.safetensors").exists()
+    return names
+
+
+def as_binary(folder: Path) -> None:
+    """The same shards as pickles, as earlier versions of transformers wrote them."""
+    index = json.loads((folder / SAFE_INDEX).read_text())
+    for name in sorted(set(index["weight_map"].values())):
+        binary = name.replace("model-", "pytorch_model-").replace(".safetensors", ".bin")
+        torch.save(load_file(folder / name), folder / binary)
+        (folder / name).unlink()
+        index["weight_map"] = {key: binary if own == name else own for key, own in index["weight_map"].items()}
+    (folder / SAFE_INDEX).unlink()
+    (folder / BINARY_INDEX).write_text(json.dumps(index))
+
+
+def assert_equal_states(folder: Path) -> None:
+    from transformers import AutoModel
+
+    encoder = Encoder(read_shape(folder))
+    encoder.load(read_checkpoint(folder))
+    input_ids, mask = ragged_batch(encoder.shape, [5, 17, 2])
+    theirs = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = theirs(input_ids=input_ids, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(encoder(input_ids, mask)[mask == 1], expected[mask == 1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards_are_read_as_transformers_reads_them(kind: str, tmp_path: Path) -> None:
+    save_sharded(tmp_path)
+    if kind == "bin":
+        as_binary(tmp_path)
+    assert_equal_states(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_half_precision_is_read_into_fp32(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    transformers_classifier(tiny_shape("roberta")).to(dtype).save_pretrained(tmp_path)
+    if kind == "bin":
+        torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+    assert {tensor.dtype for tensor in read_checkpoint(tmp_path).values()} == {dtype}
+    assert_equal_states(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_a_missing_shard_is_named(kind: str, tmp_path: Path) -> None:
+    save_sharded(tmp_path)
+    if kind == "bin":
+        as_binary(tmp_path)
+    shard = sorted(tmp_path.glob(f"*-00002-of-*.{kind}"))[0]
+    shard.unlink()
+    with pytest.raises(BaseModelError) as caught:
+        read_checkpoint(tmp_path)
+    assert shard.name in str(caught.value) and "00001" not in str(caught.value)
+    with pytest.raises(BaseModelError, match=shard.name):
+        find_base(str(tmp_path)).weights_hash()
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    shard = tmp_path / save_sharded(tmp_path)[1]
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(BaseModelError, match=f"{shard.name} cannot be read"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"weight_map": {}}',
+        '{"weight_map": ["a"]}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": "../x.safetensors"}}',
+        '{"weight_map": {"a": "x", "b": 1}}',
+    ],
+)
+def test_an_index_that_names_no_shards_is_an_error(content: str, tmp_path: Path) -> None:
+    (tmp_path / SAFE_INDEX).write_text(content)
+    with pytest.raises(BaseModelError, match="expected weight_map"):
+        read_checkpoint(tmp_path)
+
+
+def test_the_hash_is_of_every_shard(tmp_path: Path) -> None:
+    names = save_sharded(tmp_path)
+    before = find_base(str(tmp_path)).weights_hash()
+    assert before == find_base(str(tmp_path)).weights_hash()
+    content = bytearray((tmp_path / names[-1]).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / names[-1]).write_bytes(content)
+    assert find_base(str(tmp_path)).weights_hash() != before
+
+
+# From the hub
+
+
+class Hub:
+    """A repository in a folder, in the place of huggingface_hub's two calls."""
+
+    def __init__(self, repository: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import huggingface_hub
+
+        self.repository, self.cache = repository, cache
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", self.info)
+
+    def info(self, *_: object, **__: object) -> Any:
+        files = [SimpleNamespace(rfilename=path.name) for path in self.repository.iterdir()]
+        return SimpleNamespace(siblings=files)
+
+    def snapshot(
+        self, repo_id: str, local_files_only: bool = False, allow_patterns: list[str] | None = None, **_: object
+    ) -> str:
+        self.cache.mkdir(exist_ok=True)
+        for path in self.repository.iterdir() if not local_files_only else ():
+            if any(path.match(pattern) for pattern in allow_patterns or ["*"]):
+                shutil.copy(path, self.cache)
+        return str(self.cache)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards_are_downloaded(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_sharded(tmp_path)
+    if kind == "bin":
+        as_binary(tmp_path)
+    (tmp_path / "tf_model.h5").write_bytes(b"not wanted")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    shutil.copy(tmp_path / "config.json", cache)  # as an earlier, interrupted download left it
+    repository = tmp_path / "repository"
+    shutil.copytree(tmp_path, repository, ignore=shutil.ignore_patterns("cache", "repository"))
+    hub = Hub(repository, cache, monkeypatch)
+    assert find_base("someone/sharded") == Base("someone/sharded", "cache", cache)
+    assert read_checkpoint(cache) and not (cache / "tf_model.h5").exists()
+    next(cache.glob("*-00002-of-*")).unlink()
+    find_base("someone/sharded")
+    assert read_checkpoint(cache).keys() == read_checkpoint(repository).keys()
+    monkeypatch.setattr(hub, "repository", tmp_path / "gone")  # what is whole in the cache needs no network
+    assert find_base("someone/sharded").folder == cache
+
+
+def test_one_set_of_weights_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "repository"
+    transformers_classifier(tiny_shape("bert")).save_pretrained(repository)
+    (repository / "pytorch_model.bin").write_bytes(b"the same again")
+    Hub(repository, tmp_path / "cache", monkeypatch)
+    folder = find_base("someone/both").folder
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
