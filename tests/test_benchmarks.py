@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from submillion.errors import SubmillionError
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
 
-from benchmarks import gpu, report, rows, scaling, train_speed
+from benchmarks import accuracy, gpu, report, rows, scaling, train_speed
 
 
 def test_ratios_are_taken_within_pairs() -> None:
@@ -95,3 +97,41 @@ def test_the_gpu_benchmark_says_that_there_is_none(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["benchmarks.gpu"])
     assert gpu.main() == 2 and "no GPU" in capsys.readouterr().err
+
+
+def run_of(system: str, seed: int, right: float) -> dict[str, Any]:
+    return {"system": system, "seed": seed, "accuracy": right, "calibration": {"ece": 0.01}}
+
+
+def test_accuracy_is_a_mean_and_a_deviation_over_seeds() -> None:
+    table = accuracy.summary([run_of("a", 0, 0.9), run_of("b", 0, 0.5), run_of("a", 1, 0.92)])
+    assert table["a"]["clean"] == "91.0 (1.4)" and table["b"]["clean"] == "50.0 (n = 1)"
+    assert table["a"]["ECE"] == "1.0 (0.0)" and table["a"]["attack"] == ""
+
+
+def test_settings_of_the_command_line_win_over_the_system_s() -> None:
+    assert accuracy.settings_of("plain", []) == ("agnews-minilm", {"train.augment": 0.0})
+    given = ["train.augment=0.25", "lora.rank=auto"]
+    assert accuracy.settings_of("plain", given)[1] == {"train.augment": 0.25, "lora.rank": "auto"}
+    assert accuracy.settings_of("agnews", []) == ("agnews", {})
+
+
+def test_a_smaller_budget_has_fewer_adapters_and_is_kept() -> None:
+    most = accuracy.within(1_000_000, {})
+    assert most["lora.targets"] == ["all-linear"] and most["lora.rank"] == 24 and most["lora.alpha"] == 48
+    least = accuracy.within(10_000, {})
+    assert least["lora.targets"] == ["query", "value"] and least["lora.layers"] == [3, 4, 5]
+    with pytest.raises(SubmillionError, match="no room"):
+        accuracy.within(2_000, {})
+
+
+def test_the_baseline_is_measured_as_a_classifier_is() -> None:
+    texts = ["stocks fell on oil prices", "the team won the cup final", "chips and software"] * 10
+    model = accuracy.Tfidf(texts, np.array([2, 1, 3] * 10))
+    probabilities = model.probabilities(model.logits(["the team won"]))
+    assert probabilities.sum() == pytest.approx(1.0) and probabilities.shape == (1, 3)
+
+
+def test_the_curve_over_budgets_is_drawn(tmp_path: Path) -> None:
+    runs = [run_of("10,000", 0, 0.9) | {"parameters": {"trainable": n}} for n in (9_000, 90_000)]
+    assert accuracy.draw_budgets(runs, tmp_path / "budget.png").read_bytes().startswith(b"\x89PNG")
