@@ -20,7 +20,7 @@ from submillion.model.base import find_base
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
 from submillion.model.shape import read_shape
-from submillion.training.artefact import Artefact, shape_to_json
+from submillion.training.artefact import Artefact, base_record
 
 TEXTS = ["Oil prices climb as OPEC meets", "The champion won the final!", "", "war " * 60, "new software (web) 2.0"]
 LABELS = ["World", 'Sports "and" <b>', "Économie: 雪"]
@@ -62,7 +62,7 @@ def saved_model(base_folder: Path, folder: Path, lora: LoraConfig = LORAS["narro
     artefact = Artefact(
         tensors=dict(network.trainable()),
         label_names=LABELS,
-        base={"name": base.name, "revision": "", "weights_sha256": base.weights_hash(), "shape": shape_to_json(shape)},
+        base=base_record(base, shape),
         tokenizer=tokenizer.to_str(),
         tokenizer_sha256=tokenizer.fingerprint,
         config=to_mapping(config),

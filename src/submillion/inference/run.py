@@ -39,7 +39,7 @@ from submillion.model.classifier import TextClassifier
 from submillion.model.shape import EncoderShape, read_shape
 from submillion.robustness.augment import augment
 from submillion.seeds import numpy_generator, torch_generator
-from submillion.training.artefact import Artefact, find_artefact, shape_to_json
+from submillion.training.artefact import Artefact, base_record, find_artefact
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import World, join
 from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
@@ -466,12 +466,7 @@ def _save(
     artefact = Artefact(
         tensors=dict(network.trainable()),
         label_names=list(corpus.label_names),
-        base={
-            "name": base.name,
-            "revision": base.revision,
-            "weights_sha256": base.weights_hash(),
-            "shape": shape_to_json(shape),
-        },
+        base=base_record(base, shape),
         tokenizer=tokenizer.to_str(),
         tokenizer_sha256=tokenizer.fingerprint,
         config=to_mapping(config),

@@ -27,7 +27,7 @@ from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
 from submillion.model.families import layer_modules
 from submillion.model.shape import EncoderShape, read_shape
-from submillion.training.artefact import Artefact, shape_to_json
+from submillion.training.artefact import Artefact, base_record
 
 FILES = ("model.pt", "config.toml")
 # Other functions than y = W x + scale B A x, or other parts of the model: set to anything, they are refused.
@@ -178,12 +178,7 @@ def _read(
     artefact = Artefact(
         tensors=dict(network.trainable()),
         label_names=names,
-        base={
-            "name": base.name,
-            "revision": base.revision,
-            "weights_sha256": base.weights_hash(),
-            "shape": shape_to_json(shape),
-        },
+        base=base_record(base, shape),
         tokenizer=tokenizer.to_str(),
         tokenizer_sha256=tokenizer.fingerprint,
         config=to_mapping(config),

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from submillion.atomic import write_atomically
 from submillion.errors import ArtefactError
+from submillion.model.base import Base
+from submillion.model.shape import EncoderShape
 
 SCHEMA = 1
 FILE_NAME = "model.pt"
@@ -119,7 +121,17 @@ def _checksum(fields: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def shape_to_json(shape: Any) -> str:
+def base_record(base: Base, shape: EncoderShape) -> dict[str, str]:
+    """What an artefact says of the base it belongs to. Raises BaseModelError where a file of the base is missing."""
+    return {
+        "name": base.name,
+        "revision": base.revision,
+        "weights_sha256": base.weights_hash(),
+        "shape": shape_to_json(shape),
+    }
+
+
+def shape_to_json(shape: EncoderShape) -> str:
     """The shape as sorted JSON. Fields that came later are left out where unused, so that earlier artefacts fit."""
     later = ("embedding_size", "modernbert")
     return json.dumps({key: value for key, value in asdict(shape).items() if value or key not in later}, sort_keys=True)
