@@ -5,7 +5,8 @@ the official test rows, noise, style, BBC News, the character attack, calibratio
 over the seeds, and writes the results file after every run, so that a stop loses one run.
 
 Systems: tfidf (TF-IDF of words and pairs, logistic regression), augmented (the recipe agnews-minilm with half of its
-rows under noise), and every recipe by its name. --budgets draws clean and noisy accuracy against the trainable parameters instead.
+rows under noise), and every recipe by its name. --budgets draws clean and noisy accuracy against the trainable
+parameters instead.
 """
 
 import argparse
