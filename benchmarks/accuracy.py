@@ -37,7 +37,6 @@ from submillion.training.metrics import classification_metrics
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TEST_ROWS = 7600
 BUDGETS = (10_000, 50_000, 100_000, 300_000, 1_000_000)
 # Where adapters go as the budget shrinks: everywhere, then the two that matter most, then the last layers alone.
 PLACES: tuple[dict[str, Any], ...] = (
@@ -151,17 +150,18 @@ def measure(
 ) -> dict[str, Any]:
     """Trains once and measures: the metrics of `evaluate --robustness`, the parameters, the seconds of training."""
     texts, labels = read_texts(folder, count or _rows_of(folder / "train.parquet"))
-    test = Rows(*read_texts(folder, TEST_ROWS, "test.parquet"))
+    test = Rows(*read_texts(folder, _rows_of(folder / "test.parquet"), "test.parquet"))
     found: dict[str, Any] = {}
     if recipe == "tfidf":
         model = cast(Classifier, Tfidf(texts, labels))
     else:
         splits = {"train": {"text": texts, "label": labels.tolist()}}
+        fixed = {"seed": seed, "data.test_fraction": 0, "data.label_names": LABELS}
         with tempfile.TemporaryDirectory() as out:
             made = train(
                 recipe,
                 splits,
-                settings | {"seed": seed, "data.test_fraction": 0, "data.label_names": LABELS} | folders(out),
+                settings | fixed | {"output.dir": out, "output.assets": out},
             )
         model = made.classifier
         found = {key: made.metrics[key] for key in ("parameters", "training_seconds", "temperature", "validation")}
@@ -171,10 +171,6 @@ def measure(
     options = RobustnessOptions(rows=robustness_rows)
     found["robustness"] = measure_robustness(model, test, options, 0, ALONE)
     return found
-
-
-def folders(out: str) -> dict[str, str]:
-    return {"output.dir": out, "output.assets": out}
 
 
 def _rows_of(path: Path) -> int:
@@ -237,7 +233,9 @@ def _draw_curves(axis: "Axes", runs: Sequence[dict[str, Any]]) -> None:
     counts = [run["parameters"]["trainable"] for run in ordered]
     for name, colour in (("clean", "#1b7f5c"), ("noise, medium", "#c7762b"), ("BBC", "#4a6fa5")):
         values = [value_of(run, MEASURES[name]) for run in ordered]
-        axis.plot(counts, [100 * (value or 0) for value in values], marker="o", label=name, color=colour)
+        points = [(count, 100 * value) for count, value in zip(counts, values, strict=True) if value is not None]
+        if points:  # what was not measured is not drawn
+            axis.plot(*zip(*points, strict=True), marker="o", label=name, color=colour)
     axis.set_xscale("log")
     axis.set_xlabel("trainable parameters")
     axis.set_title("accuracy, %", loc="left", fontsize=10)

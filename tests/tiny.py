@@ -1,15 +1,17 @@
 """Tiny models and rows for the tests: the real arithmetic, in milliseconds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from submillion.config import LoraConfig, ModelConfig
-from submillion.data.tokenizer import Tokens
+from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.inference.stock import STOCK_CLASSES
 from submillion.model.classifier import TextClassifier
 from submillion.model.families import FAMILY_OF_TYPE
@@ -153,6 +155,20 @@ def transformers_classifier(shape: EncoderShape, num_labels: int = 3, model_type
         model = AutoModelForSequenceClassification.from_config(config).eval()
     scatter(list(model.parameters()), seed=2)
     return model
+
+
+def saved_by_type(
+    made: Callable[[str, int], Any], tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A folder for each of MODEL_TYPES: made(model_type, vocab_size), saved by transformers, with a tokenizer."""
+    tokenizer = Tokenizer.from_folder(tokenizer_folder)
+    folders = {}
+    for model_type in MODEL_TYPES:
+        folder = tmp_path_factory.mktemp(model_type)
+        made(model_type, tokenizer.backend.get_vocab_size()).save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+        folders[model_type] = folder
+    return folders
 
 
 def head_tensors(model: Any) -> dict[str, Tensor]:

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from news import LABELS, news_rows, write_csv
-from tiny import FAMILIES, MODEL_TYPES, tiny_shape, transformers_config
+from tiny import FAMILIES, MODEL_TYPES, saved_by_type, tiny_shape, transformers_config
 
 from submillion.cli import main
 from submillion.config import Config, ModelConfig
-from submillion.data.tokenizer import Tokenizer
 from submillion.inference.classifier import Classifier
 from submillion.inference.plan import base_shape
 from submillion.training.artefact import Artefact
@@ -29,19 +28,16 @@ def bases(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """A random base of each kind, saved by transformers, with a tokenizer."""
     from transformers import AutoModel
 
-    tokenizer = Tokenizer.from_folder(tiny_base)
-    folders = {}
-    for model_type in MODEL_TYPES:
-        folder = tmp_path_factory.mktemp(model_type)
-        shape = tiny_shape(model_type, vocab_size=tokenizer.backend.get_vocab_size(), hidden_size=32)
-        config = transformers_config(shape, model_type=model_type)
+    def made(model_type: str, vocab_size: int) -> Any:
+        config = transformers_config(
+            tiny_shape(model_type, vocab_size=vocab_size, hidden_size=32), model_type=model_type
+        )
         config.initializer_range = 0.2  # 0.02 would leave tokens deaf to each other at this size
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            AutoModel.from_config(config).save_pretrained(folder)
-        (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-        folders[model_type] = folder
-    return folders
+            return AutoModel.from_config(config)
+
+    return saved_by_type(made, tiny_base, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

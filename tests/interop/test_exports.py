@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from tiny import FAMILIES, MODEL_TYPES, scatter, tiny_shape, transformers_classifier
+from tiny import FAMILIES, MODEL_TYPES, saved_by_type, scatter, tiny_shape, transformers_classifier
 
 from submillion.cli import main
 from submillion.config import Config, LoraConfig, ModelConfig, TrainConfig, to_mapping
@@ -37,15 +37,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWa
 @pytest.fixture(scope="module")
 def checkpoints(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A random sequence classifier of each family, saved by transformers itself."""
-    tokenizer = Tokenizer.from_folder(tiny_base)
-    folders = {}
-    for family in MODEL_TYPES:
-        folder = tmp_path_factory.mktemp(family)
-        shape = tiny_shape(family, vocab_size=tokenizer.backend.get_vocab_size(), num_positions=80)
-        transformers_classifier(shape, model_type=family).save_pretrained(folder)
-        (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-        folders[family] = folder
-    return folders
+
+    def made(family: str, vocab_size: int) -> Any:
+        shape = tiny_shape(family, vocab_size=vocab_size, num_positions=80)
+        return transformers_classifier(shape, model_type=family)
+
+    return saved_by_type(made, tiny_base, tmp_path_factory)
 
 
 def saved_model(base_folder: Path, folder: Path, lora: LoraConfig = LORAS["narrow"], **model: Any) -> Path:

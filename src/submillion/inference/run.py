@@ -21,6 +21,7 @@ from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.calibration import calibration_metrics, fit_temperature
+from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import refresh_card, render_card, render_robustness, short_name, write_card
 from submillion.inference.classifier import Classifier, is_checkpoint, open_classifier
 from submillion.inference.plan import base_shape, parts_table, planned
@@ -187,7 +188,7 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
     yield "kept", f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}"
     yield "model", f"{folder / 'model.pt'} ({(folder / 'model.pt').stat().st_size / 1e6:.1f} MB)"
     yield "numbers", "\n".join(str(folder / name) for name in ("metrics.json", "history.jsonl", "config.toml"))
-    yield "card", str(folder / "README.md")
+    yield "card", str(folder / CARD)
     yield "plots", "\n".join(str(trained.assets / name) for name in ("loss.png", "accuracy.png"))
     if predictions:
         yield "predictions", str(predictions)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
-from submillion.robustness.noise import CORRUPTIONS, STRENGTHS
+from submillion.robustness.noise import CORRUPTIONS, STRENGTHS, corrupt_by
 
 
 def augment(texts: Sequence[str], share: float, seed: int, epoch: int) -> list[str]:
@@ -18,14 +18,8 @@ def augment(texts: Sequence[str], share: float, seed: int, epoch: int) -> list[s
         random = Random(f"{seed} augment {epoch} {row}")
         if random.random() < share:
             for name in random.sample(names, random.choice((1, 2))):
-                text = _corrupted(text, name, random)
+                _, parameters = CORRUPTIONS[name]
+                parameter = random.uniform(parameters[STRENGTHS[0]], parameters[STRENGTHS[-1]])
+                text = corrupt_by(text, name, parameter, random)
         found.append(text)
     return found
-
-
-def _corrupted(text: str, name: str, random: Random) -> str:
-    """What would leave nothing to read leaves the text as it is."""
-    change, parameters = CORRUPTIONS[name]
-    parameter = random.uniform(parameters[STRENGTHS[0]], parameters[STRENGTHS[-1]])
-    found = change(text, random, parameter)
-    return found if found.strip() else text

@@ -139,8 +139,14 @@ CORRUPTIONS: dict[str, tuple[Callable[[str, Random, float], str], dict[Strength,
 
 def corrupt(text: str, name: str, strength: Strength, seed: int = 0) -> str:
     """The text under one of CORRUPTIONS. What would leave nothing to read leaves the text as it is."""
-    change, parameters = CORRUPTIONS[name]
-    found = change(text, Random(f"{seed} {name} {strength} {text}"), parameters[strength])
+    _, parameters = CORRUPTIONS[name]
+    return corrupt_by(text, name, parameters[strength], Random(f"{seed} {name} {strength} {text}"))
+
+
+def corrupt_by(text: str, name: str, parameter: float, random: Random) -> str:
+    """As `corrupt`, with the corruption's own parameter (a rate, a share, a number of words) and a given generator."""
+    change, _ = CORRUPTIONS[name]
+    found = change(text, random, parameter)
     return found if found.strip() else text
 
 
