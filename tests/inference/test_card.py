@@ -54,6 +54,7 @@ def made(names: tuple[str, ...] = ("x", "y"), splits: tuple[str, ...] = ("valida
     corpus = replace(corpus, **{split: rows_of(labels) for split in splits})
     config = changes.pop("config", Config(data=DataConfig(source="someone/texts")))
     base = changes.pop("base", HUB_BASE)
+    planned_steps = changes.pop("planned_steps", 4)
     corpus = replace(corpus, **changes)
     plan = count(tiny_shape("bert"), config.model, config.lora, len(names))
     logits = np.eye(len(names), dtype=np.float32)[labels]
@@ -62,7 +63,8 @@ def made(names: tuple[str, ...] = ("x", "y"), splits: tuple[str, ...] = ("valida
         split: classification_metrics(logits, np.array(labels), names) | {"ece": 0.1, "ece_uncalibrated": 0.2}
         for split in splits
     }
-    metrics |= {"temperature": 1.0, "best_step": 3, "steps": 4, "parameters": {"trainable": plan.trainable}}
+    metrics |= {"temperature": 1.0, "best_step": 3, "steps": 4, "planned_steps": planned_steps}
+    metrics |= {"parameters": {"trainable": plan.trainable}}
     return render_card(config, base, corpus, plan, metrics, ["loss.png"])
 
 
@@ -190,6 +192,12 @@ def test_settings_that_were_chosen_come_before_the_defaults(trained: TrainResult
     defaults = [value.endswith("(default)") for _, value in settings]
     assert any(defaults) and defaults == sorted(defaults)
     assert not {"model.base", "data.source", "output.dir"} & set(values)
+
+
+def test_a_training_that_ended_before_its_schedule_says_so() -> None:
+    assert "Step 3 of 4 was kept, the one of the lowest validation loss." in made()
+    early = made(planned_steps=9)
+    assert "of the lowest validation loss; the schedule was made for 9 steps." in early
 
 
 def test_the_most_frequent_mistakes_are_named() -> None:

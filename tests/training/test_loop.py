@@ -239,6 +239,40 @@ def test_patience_stops_after_so_many_evaluations_without_a_lower_loss() -> None
     assert result.history[-1]["step"] == result.steps
 
 
+def interrupt_at_step(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if Ctrl-C were pressed within that optimiser step, counted from 1."""
+    original, calls = torch.optim.AdamW.step, iter(range(1, 1000))
+
+    def step(self: Any, *args: Any) -> Any:
+        if next(calls) == wanted:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+
+
+def test_an_interrupt_keeps_the_best_parameters_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt_at_step(9, monkeypatch)
+    network, result = run(eval_steps=4, epochs=5)
+    losses = {record["step"]: record["validation_loss"] for record in result.history if "validation_loss" in record}
+    assert (result.steps, result.planned_steps, result.best_step) == (8, 80, min(losses, key=losses.__getitem__))
+    assert f"interrupted: keeping step {result.best_step}" in capsys.readouterr().err
+    logits = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
+    loss = F.cross_entropy(logits, torch.from_numpy(VALIDATION.labels)).item()
+    assert loss == pytest.approx(min(losses.values()), abs=1e-6)
+
+
+@pytest.mark.parametrize(("step", "validation"), [(3, VALIDATION), (9, NOTHING)])
+def test_an_interrupt_with_nothing_to_keep_is_one(
+    step: int, validation: TokenRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at_step(step, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run(validation=validation, eval_steps=4)
+
+
 def test_without_validation_rows_the_last_parameters_are_kept() -> None:
     network, result = run(validation=NOTHING, epochs=3)
     assert result.best_step == result.steps == 48

@@ -254,8 +254,14 @@ def _recipe(config: Config, metrics: Mapping[str, Any]) -> str:
     return (
         f"{table(('setting', 'value'), chosen)}\n\n"
         "[config.toml](config.toml) holds every setting; `submillion train --recipe config.toml` trains the model "
-        f"again. Step {metrics['best_step']:,} of {metrics['steps']:,} was kept, {why}."
+        f"again. Step {metrics['best_step']:,} of {metrics['steps']:,} was kept, {why}{stopped_early(metrics)}."
     )
+
+
+def stopped_early(metrics: Mapping[str, Any]) -> str:
+    """What follows a sentence about the steps where patience or Ctrl-C ended the training before its schedule did."""
+    planned = metrics["planned_steps"]
+    return f"; the schedule was made for {planned:,} steps" if metrics["steps"] < planned else ""
 
 
 def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -> str:

@@ -22,7 +22,14 @@ from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.calibration import calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
-from submillion.inference.card import refresh_card, render_card, render_robustness, short_name, write_card
+from submillion.inference.card import (
+    refresh_card,
+    render_card,
+    render_robustness,
+    short_name,
+    stopped_early,
+    write_card,
+)
 from submillion.inference.classifier import Classifier, is_checkpoint, open_classifier
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
@@ -145,6 +152,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
                 metrics[name][key] = calibration_metrics(probabilities, rows.labels)["ece"]
     metrics["temperature"] = temperature
     metrics["best_step"], metrics["steps"] = result.best_step, result.steps
+    metrics["planned_steps"] = result.planned_steps
     metrics["parameters"] = _parameter_counts(network, plan)
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
     metrics["training_seconds"] = round(seconds, 2)  # the validations in it included
@@ -185,7 +193,7 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
     yield "trainable", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} parameters"
     yield "training", f"{metrics['training_seconds']:.0f} s, {metrics['rows_per_second']:.0f} rows/s"
     why = "the lowest validation loss" if "validation" in metrics else "the last: there are no validation rows"
-    yield "kept", f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}"
+    yield "kept", f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}{stopped_early(metrics)}"
     yield "model", f"{folder / 'model.pt'} ({(folder / 'model.pt').stat().st_size / 1e6:.1f} MB)"
     yield "numbers", "\n".join(str(folder / name) for name in ("metrics.json", "history.jsonl", "config.toml"))
     yield "card", str(folder / CARD)

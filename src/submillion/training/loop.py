@@ -1,8 +1,10 @@
 """The training loop, one linear function, and the pass that computes logits."""
 
 import copy
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +45,7 @@ class FitResult:
     history: list[dict]  # a record a logged step, in order
     best_step: int  # the step whose parameters the model now has
     steps: int  # optimiser steps done
+    planned_steps: int  # of the whole run; more than were done where it stopped early or was interrupted
     rows_per_second: float  # of the steps alone, without evaluations, tokenization and the filling of the prefix cache
 
 
@@ -59,8 +62,9 @@ def fit(
 ) -> FitResult:
     """Trains the model's parameters in place and leaves it with the best ones: those of the lowest validation loss.
 
-    Without validation rows, the last step's are kept. The model is on compute.device, its frozen weights in
-    compute.dtype. Raises TrainingError, naming the rows, where a loss is not finite.
+    Without validation rows, the last step's are kept. Ctrl-C ends the training and keeps the best so far, where there
+    is one and one process trains; otherwise it is a KeyboardInterrupt as ever. The model is on compute.device, its
+    frozen weights in compute.dtype. Raises TrainingError, naming the rows, where a loss is not finite.
 
     The processes of `world` draw the same batches, each takes its share of their rows, and the summed gradients are one
     process's to rounding, dropout masks aside: each draws its own. All call this with the same arguments and end with
@@ -93,6 +97,7 @@ def fit(
     with (  # without layers that are frozen at the bottom, or with dropout in them, both prefixes are None
         frozen_prefix(model, passes, config, compute, world.is_first) as (train_prefix, validation_prefix),
         progress("training", len(train) * config.epochs, world.is_first) as advance,
+        _interruptible(best, world),
     ):
         if config.head_first:
             fit_head(model, train, weights, config, compute, world, train_prefix)
@@ -157,7 +162,7 @@ def fit(
     best.restore(model)
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
         raise TrainingError(_not_finite("a trained parameter", "after the last step"))
-    return FitResult(history, best.step or step, step, rows_done / training_seconds)
+    return FitResult(history, best.step or step, step, total_steps, rows_done / training_seconds)
 
 
 def compute_logits(
@@ -345,6 +350,17 @@ def _class_weights(labels: np.ndarray, num_labels: int, config: TrainConfig) -> 
         return torch.ones(num_labels)
     counts = torch.from_numpy(np.bincount(labels, minlength=num_labels))
     return torch.where(counts > 0, len(labels) / (num_labels * counts.clamp_min(1)), 0.0).float()
+
+
+@contextmanager
+def _interruptible(best: "_Best", world: World) -> Iterator[None]:
+    """Ends what is within at a Ctrl-C, where there are parameters to keep and no other process waits for this one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if world.size > 1 or not best.step:
+            raise
+        print(f"\ninterrupted: keeping step {best.step:,}, the best so far; Ctrl-C again to give up", file=sys.stderr)
 
 
 class _Window:
