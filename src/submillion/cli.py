@@ -121,7 +121,7 @@ class PredictFlags:
     base: str = ""
     """The pretrained encoder, where it is not found under the name the classifier was trained with."""
     text_column: str = ""
-    """Empty: found by name (text, sentence, content ...)."""
+    """Empty: found by name (text, sentence, content ...). Several, to be joined: Title,Description."""
     batch_size: int = 0
     """Rows computed at once; 0: as many as in training's evaluations."""
     precision: Precision = "auto"
@@ -135,7 +135,7 @@ class EvaluateData:
     source: str = ""
     """A file, a folder with test.*, package:NAME/CORPUS, or a hub id."""
     text_column: str = ""
-    """Empty: found by name (text, sentence, content ...)."""
+    """Empty: found by name (text, sentence, content ...). Several, to be joined: Title,Description."""
     label_column: str = ""
     """Empty: found by name (label, labels, category ...)."""
 

@@ -64,7 +64,7 @@ class DataConfig:
     """A file (csv, tsv, jsonl, parquet, pkl; text also as .gz or .zst), a folder with train.* and test.*,
     package:NAME/CORPUS, or a hub id."""
     text_column: str = ""
-    """Empty: found by name (text, sentence, content ...)."""
+    """Empty: found by name (text, sentence, content ...). Several, to be joined: Title,Description."""
     label_column: str = ""
     """Empty: found by name (label, labels, category ...)."""
     label_names: tuple[str, ...] = ()

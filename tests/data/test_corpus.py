@@ -5,6 +5,7 @@ import pytest
 
 from submillion.config import DataConfig
 from submillion.data.corpus import load_corpus, load_rows
+from submillion.data.files import check_texts, iter_texts
 from submillion.data.splits import near_duplicate_groups
 from submillion.errors import DataError
 
@@ -119,6 +120,23 @@ def test_booleans_and_given_columns():
     corpus = load_corpus(config, 0, data)
     assert corpus.label_names == ("False", "True") and corpus.train.labels.tolist() == [1, 0]
     assert corpus.train.texts == ["y", "y"]
+
+
+def test_titles_and_descriptions_are_joined_in_files_and_in_memory(write):
+    csv = "Class Index,Title,Description\n3,Oil climbs,OPEC meets\n2,Late goal,\n"
+    config = {"text_column": "Title,Description", "test_fraction": 0, "validation_fraction": 0}
+    path = write("news.csv", csv)
+    corpus = load_corpus(DataConfig(source=str(path), **config), 0)
+    assert corpus.train.texts == ["Oil climbs OPEC meets", "Late goal"] and corpus.label_names == ("2", "3")
+    frame = [
+        {"Class Index": 3, "Title": "Oil climbs", "Description": "OPEC meets"},
+        {"Class Index": 2, "Title": "Late goal", "Description": None},
+    ]
+    assert load_corpus(DataConfig(**config), 0, frame).train.texts == corpus.train.texts
+    assert list(iter_texts(path, "Title,Description")) == [corpus.train.texts]
+    assert check_texts(path, "Title,Description") == 2
+    names = ("World", "Sports", "Business")
+    assert "labels that count from 1 are names themselves" in error_of(path, label_names=names, **config)
 
 
 def test_agnews_as_files(agnews):

@@ -79,5 +79,6 @@ def test_problems_name_the_row_and_the_nearest_name():
         "row 3: the label is missing",
         "row 4: the label 0.5 is neither an integer nor a name",
         "row 1: label 'Sport' is outside World, Sports, Business, Sci/Tech (0 to 3); did you mean Sports?",
-        "row 2: label '4' is outside World, Sports, Business, Sci/Tech (0 to 3)",
+        "row 2: label '4' is outside World, Sports, Business, Sci/Tech (0 to 3); labels that count from 1 are names "
+        "themselves: give no label names",
     ]

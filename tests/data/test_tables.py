@@ -5,7 +5,18 @@ import sys
 import pyarrow as pa
 import pytest
 
-from submillion.data.tables import class_label_names, find_column, is_missing, pick_text, pick_text_and_label
+from submillion.data.tables import (
+    Problems,
+    Table,
+    checked_texts,
+    class_label_names,
+    find_column,
+    find_text,
+    is_missing,
+    join_texts,
+    pick_text,
+    pick_text_and_label,
+)
 from submillion.errors import DataError
 
 
@@ -46,6 +57,39 @@ def test_for_prediction_a_single_column_of_strings_will_do():
     assert pick_text("", "a.csv")(["text", "words"], ["text", "words"]) == ["text"]
     with pytest.raises(DataError, match="no text column"):
         pick_text("", "a.csv")(["a", "b"], ["a", "b"])
+
+
+def test_several_text_columns_are_found_by_their_names():
+    columns = ["Class Index", "Title", "Description", "a,b"]
+    assert find_text(columns, "Title, Description", "a.csv") == ["Title", "Description"]
+    assert find_text(columns, "a,b", "a.csv") == ["a,b"]
+    assert pick_text_and_label("Title,Description", "", "a.csv")(columns, columns) == [
+        "Title",
+        "Description",
+        "Class Index",
+    ]
+    with pytest.raises(DataError, match=r"no column 'Descripton' .* did you mean Description\?"):
+        find_text(columns, "Title,Descripton", "a.csv")
+    with pytest.raises(DataError, match="names a column twice: Title,Title"):
+        find_text(columns, "Title,Title", "a.csv")
+    with pytest.raises(DataError, match="'Title' cannot be both"):
+        pick_text_and_label("Title,Description", "Title", "a.csv")(columns, columns)
+    with pytest.raises(DataError, match="or name several to be joined: A,B"):
+        find_text(columns, "", "a.csv")
+
+
+def test_joined_texts_leave_out_what_is_missing():
+    titles = ["Oil climbs ", None, "Goal", None, "  ", 7]
+    rest = [" on OPEC", "A late one", " ", None, "", "seven"]
+    table = Table({"a": titles, "b": rest, "label": list(range(6))}, Problems("x.csv"), range(1, 7))
+    joined = join_texts(table, 2)
+    assert joined.columns == {"a + b": ["Oil climbs on OPEC", "A late one", "Goal", None, "", 7], "label": [*range(6)]}
+    checked_texts(joined, "a + b")
+    assert [problem.split(": ")[1] for problem in joined.problems.worded] == [
+        "the text is missing",
+        "the text is empty",
+        "the text is of type int, expected a string",
+    ]
 
 
 def test_missing_values():

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from submillion.data.compression import CODECS, codec_of, data_name, open_data
 from submillion.data.objects import is_splits, table_from_object
 from submillion.data.pickles import read_pickle
-from submillion.data.tables import Pick, Problems, Table, checked_texts, from_arrow, pick_text
+from submillion.data.tables import Pick, Problems, Table, checked_texts, from_arrow, join_texts, pick_text
 from submillion.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".pkl", ".pickle")
@@ -30,7 +30,7 @@ def iter_texts(path: str | Path, text_column: str = "", chunk_rows: int = CHUNK_
     """
     path = Path(path)
     problems = _problems_of(path)
-    for table in _stream(path, pick_text(text_column, path.name), problems, chunk_rows):
+    for table in _texts(path, text_column, problems, chunk_rows):
         (column,) = table.columns
         texts = checked_texts(table, column)
         problems.check()
@@ -42,11 +42,17 @@ def check_texts(path: str | Path, text_column: str = "") -> int:
     path = Path(path)
     problems = _problems_of(path)
     count = 0
-    for table in _stream(path, pick_text(text_column, path.name), problems, CHUNK_ROWS):
+    for table in _texts(path, text_column, problems, CHUNK_ROWS):
         (column,) = table.columns
         count += len(checked_texts(table, column))
     problems.check()
     return count
+
+
+def _texts(path: Path, text_column: str, problems: Problems, chunk_rows: int) -> Iterator[Table]:
+    """Chunks of the one column of texts."""
+    for table in _stream(path, pick_text(text_column, path.name), problems, chunk_rows):
+        yield join_texts(table, len(table.columns))
 
 
 def stream_texts(stream: BinaryIO, name: str = "standard input") -> Iterator[list[str]]:

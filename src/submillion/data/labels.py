@@ -85,6 +85,8 @@ def _outside(table: Table, index: int, label: str, names: Sequence[str]) -> None
     hint = "" if is_decimal(label) else did_you_mean(label, list(names))
     if label == "-1":
         hint = "; -1 marks a row without a label"
+    if label == str(len(names)) and not any(map(is_decimal, names)):
+        hint = "; labels that count from 1 are names themselves: give no label names"
     table.problems.add(f"{table.at(index)}: label {label!r} is outside {shown} (0 to {len(names) - 1}){hint}")
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from submillion.data.compression import CODECS, codec_of, data_name
 from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
 from submillion.data.objects import SPLIT_NAMES, arrow_from_dataset, is_splits, table_from_object
 from submillion.data.pickles import read_pickle
-from submillion.data.tables import Pick, Problems, Table, pick_text_and_label
+from submillion.data.tables import Pick, Problems, Table, join_texts, pick_text_and_label
 from submillion.errors import DataError
 
 NOTICES = {
@@ -45,6 +45,13 @@ def read_source(config: DataConfig, data: object | None = None) -> Source:
 
     Raises DataError for a source that is missing, unreachable or not understood.
     """
+    found = _read(config, data)
+    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in found.splits.items()}
+    return replace(found, splits=splits)
+
+
+def _read(config: DataConfig, data: object | None) -> Source:
+    """The columns as they were picked: all that hold a part of the text, then the label's."""
     if data is not None and not isinstance(data, str | os.PathLike):
         return _from_object(data, config, "data")
     source = config.source if data is None else os.fspath(data)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from submillion.errors import DataError, did_you_mean
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT_NAMES = ("text", "sentence", "content", "document", "review", "article", "headline")
-LABEL_NAMES = ("label", "labels", "category", "class", "target", "topic", "label_text")
+LABEL_NAMES = ("label", "labels", "category", "class", "class index", "target", "topic", "label_text")
 SHOWN = 20  # problems worded in an error; the rest are counted
 
 Pick = Callable[[list[str], list[str]], list[str]]
@@ -113,29 +113,58 @@ def find_column(columns: list[str], role: str, given: str, where: str) -> str:
     what = f"several columns could be the {role}: {', '.join(found)}" if found else f"no {role} column"
     raise DataError(
         f"{where}: {what}; expected one of {', '.join(known)}, found the columns {', '.join(columns)}; "
-        f"name it with {flag} NAME"
+        f"name it with {flag} NAME" + (", or name several to be joined: A,B" if role == "text" else "")
     )
 
 
+def find_text(columns: list[str], given: str, where: str) -> list[str]:
+    """The text column, or the columns that are given with commas between them, whose texts are read as one."""
+    names = [given] if given in columns else [name.strip() for name in given.split(",") if name.strip()] or [""]
+    found = [find_column(columns, "text", name, where) for name in names]
+    if len(set(found)) < len(found):
+        raise DataError(f"{where}: --data.text-column names a column twice: {given}")
+    return found
+
+
+def join_texts(table: Table, count: int) -> Table:
+    """The table with its first `count` columns as one: title and description become "title description".
+
+    A part that is missing or blank is left out; a part that is no string is what stands there, for `checked_texts`.
+    """
+    names = list(table.columns)[:count]
+    if count == 1:
+        return table
+    parts = zip(*(table.columns.pop(name) for name in names), strict=True)
+    return replace(table, columns={" + ".join(names): [_joined(row) for row in parts], **table.columns})
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    there = [part for part in parts if not is_missing(part)]
+    if not there:
+        return None
+    wrong = [part for part in there if not isinstance(part, str)]
+    return wrong[0] if wrong else " ".join(part.strip() for part in there if part.strip())
+
+
 def pick_text(text_column: str, where: str) -> Pick:
-    """For prediction: the text column alone. A single column of strings is taken whatever its name."""
+    """For prediction: the text column or columns. A single column of strings is taken whatever its name."""
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
         unnamed = not text_column and not any(column.lower() in TEXT_NAMES for column in columns)
-        return strings if unnamed and len(strings) == 1 else [find_column(columns, "text", text_column, where)]
+        return strings if unnamed and len(strings) == 1 else find_text(columns, text_column, where)
 
     return pick
 
 
 def pick_text_and_label(text_column: str, label_column: str, where: str) -> Pick:
-    """For training: the text column, then the label column."""
+    """For training: the text column or columns, then the label column."""
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
-        text = find_column(columns, "text", text_column, where)
+        texts = find_text(columns, text_column, where)
         label = find_column(columns, "label", label_column, where)
-        if text == label:
-            raise DataError(f"{where}: {text!r} cannot be both the text and the label; name both columns")
-        return [text, label]
+        if label in texts:
+            raise DataError(f"{where}: {label!r} cannot be both the text and the label; name both columns")
+        return [*texts, label]
 
     return pick
 
