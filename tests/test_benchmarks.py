@@ -14,7 +14,7 @@ from submillion.errors import SubmillionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
 
-from benchmarks import accuracy, gpu, report, rows, scaling, train_speed
+from benchmarks import accuracy, gpu, prefix, report, rows, scaling, train_speed
 
 
 def test_ratios_are_taken_within_pairs() -> None:
@@ -81,6 +81,23 @@ def test_the_scaling_figure_is_drawn(tmp_path: Path) -> None:
     ones = [{"rows_per_second": 10.0, "peak_rss_mb": 500.0}]
     path = scaling.draw({length: {"ours": ones, "expert": ones} for length in ("32", "64")}, tmp_path / "scaling.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_prefix_table_compares_with_all_layers(capsys: Any) -> None:
+    def found(seconds: float, right: float) -> dict[str, Any]:
+        return {"seconds": seconds, "accuracy": right, "trainable": 1_000}
+
+    runs = [
+        {"last": 1, "seed": seed, "cached": found(20, right), "not cached": found(40, right)}
+        for seed, right in ((0, 0.8), (1, 0.9))
+    ]
+    runs += [{"last": 6, "seed": seed, "cached": found(100, 0.9)} for seed in (0, 1)]
+    prefix.print_table(runs)
+    lines = [line.strip("│").split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["1", "1,000", "85.0 (7.1)", "20", "40", "5.0x"],
+        ["6", "1,000", "90.0 (0.0)", "100", "", "1.0x"],
+    ]
 
 
 def test_gpu_rows_compare_with_the_faster_attention() -> None:

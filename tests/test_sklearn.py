@@ -21,6 +21,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
+from tiny import interrupt_at_step
 
 from submillion.sklearn import TextClassifier
 
@@ -126,6 +127,12 @@ def test_nothing_is_printed_or_left_behind(
     assert capfd.readouterr() == ("", "") and [path.name for path in tmp_path.rglob("*")] == ["temporary"]
     tiny(tiny_base, epochs=1, verbose=True).fit(TEXTS, NAMES)
     assert "trainable" in capfd.readouterr().out
+
+
+def test_an_interrupt_ends_the_search_and_not_only_the_fit(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_at_step(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(tiny_base, overrides={"train.eval_steps": 1}).fit(TEXTS, NAMES)
 
 
 def test_parameters_of_every_kind_reach_the_run(tiny_base: Path) -> None:

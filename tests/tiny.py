@@ -188,3 +188,15 @@ def copy_into(ours: TextClassifier, theirs: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in theirs.items():
             parameters[name].copy_(tensor)
+
+
+def interrupt_at_step(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if Ctrl-C were pressed within that optimiser step, counted from 1."""
+    original, calls = torch.optim.AdamW.step, iter(range(1, 1000))
+
+    def step(self: Any, *args: Any) -> Any:
+        if next(calls) == wanted:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)

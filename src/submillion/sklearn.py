@@ -142,7 +142,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
                 quiet.enter_context(redirect_stdout(StringIO()))
                 quiet.enter_context(redirect_stderr(StringIO()))
             data = {"text": texts, "label": [names[label] for label in labels]}
-            return train_resolved(resolved, data, summary=self.verbose)
+            trained = train_resolved(resolved, data, summary=self.verbose)
+        if trained.metrics["interrupted"]:  # whoever presses Ctrl-C in a grid search wants none of the fits to come
+            raise KeyboardInterrupt
+        return trained
 
     def _resolved(self, folder: str, names: list[str]) -> Resolved:
         """The run's configuration. A local base gets its whole path, so that a pickle finds it from anywhere."""

@@ -50,7 +50,7 @@ def metrics_file(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
-COUNTED = ("best_step", "steps", "planned_steps", "parameters", "temperature")
+COUNTED = ("best_step", "steps", "planned_steps", "interrupted", "parameters", "temperature")
 TIMINGS = ("rows_per_second", "training_seconds")
 MEASURED = {"accuracy", "macro_f1", "loss", "rows", "per_label", "confusion", "ece", "ece_uncalibrated"}
 

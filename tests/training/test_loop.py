@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
-from tiny import CPU, HELD_OUT, as_tokens, learnable_rows, scatter, some_of, tiny_classifier
+from tiny import CPU, HELD_OUT, as_tokens, interrupt_at_step, learnable_rows, scatter, some_of, tiny_classifier
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -239,18 +239,6 @@ def test_patience_stops_after_so_many_evaluations_without_a_lower_loss() -> None
     assert result.history[-1]["step"] == result.steps
 
 
-def interrupt_at_step(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if Ctrl-C were pressed within that optimiser step, counted from 1."""
-    original, calls = torch.optim.AdamW.step, iter(range(1, 1000))
-
-    def step(self: Any, *args: Any) -> Any:
-        if next(calls) == wanted:
-            raise KeyboardInterrupt
-        return original(self, *args)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
-
-
 def test_an_interrupt_keeps_the_best_parameters_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,6 +246,7 @@ def test_an_interrupt_keeps_the_best_parameters_so_far(
     network, result = run(eval_steps=4, epochs=5)
     losses = {record["step"]: record["validation_loss"] for record in result.history if "validation_loss" in record}
     assert (result.steps, result.planned_steps, result.best_step) == (8, 80, min(losses, key=losses.__getitem__))
+    assert result.interrupted and not run(epochs=1)[1].interrupted
     assert f"interrupted: keeping step {result.best_step}" in capsys.readouterr().err
     logits = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
     loss = F.cross_entropy(logits, torch.from_numpy(VALIDATION.labels)).item()

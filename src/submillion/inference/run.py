@@ -152,7 +152,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
                 metrics[name][key] = calibration_metrics(probabilities, rows.labels)["ece"]
     metrics["temperature"] = temperature
     metrics["best_step"], metrics["steps"] = result.best_step, result.steps
-    metrics["planned_steps"] = result.planned_steps
+    metrics["planned_steps"], metrics["interrupted"] = result.planned_steps, result.interrupted
     metrics["parameters"] = _parameter_counts(network, plan)
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
     metrics["training_seconds"] = round(seconds, 2)  # the validations in it included

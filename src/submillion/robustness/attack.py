@@ -21,9 +21,7 @@ QUERIES = 200  # a row
 class Attacked:
     accuracy: float  # of all rows, under the attack
     clean_accuracy: float
-    changed: (
-        float  # share of the words changed, mean over the rows whose label the attack changed; 0 where there are none
-    )
+    changed: float  # share of the words, mean over the rows whose label the attack changed; 0 where there are none
     queries: float  # mean over the rows attacked: those whose label was right to begin with
     rows: int
 

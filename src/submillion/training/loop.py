@@ -46,6 +46,7 @@ class FitResult:
     best_step: int  # the step whose parameters the model now has
     steps: int  # optimiser steps done
     planned_steps: int  # of the whole run; more than were done where it stopped early or was interrupted
+    interrupted: bool  # by Ctrl-C, and the best so far kept
     rows_per_second: float  # of the steps alone, without evaluations, tokenization and the filling of the prefix cache
 
 
@@ -162,7 +163,7 @@ def fit(
     best.restore(model)
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
         raise TrainingError(_not_finite("a trained parameter", "after the last step"))
-    return FitResult(history, best.step or step, step, total_steps, rows_done / training_seconds)
+    return FitResult(history, best.step or step, step, total_steps, best.interrupted, rows_done / training_seconds)
 
 
 def compute_logits(
@@ -360,6 +361,7 @@ def _interruptible(best: "_Best", world: World) -> Iterator[None]:
     except KeyboardInterrupt:
         if world.size > 1 or not best.step:
             raise
+        best.interrupted = True
         print(f"\ninterrupted: keeping step {best.step:,}, the best so far; Ctrl-C again to give up", file=sys.stderr)
 
 
@@ -397,6 +399,7 @@ class _Best:
         self.patience = patience
         self.step = 0
         self.stale = False
+        self.interrupted = False
         self._loss = float("inf")
         self._since = 0
         self._tensors: dict[str, Tensor] = {}
