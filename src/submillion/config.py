@@ -36,6 +36,9 @@ class ModelConfig:
     """What the head reads: the first token's hidden state, or the mean over all tokens."""
     max_length: int = 128
     """Tokens a row at most, special tokens included; longer rows are cut."""
+    clean_text: bool = False
+    """Read HTML's tags and escapes as they would be shown, and letters that only look Latin (a Cyrillic a, full-width
+    and bold ones) as Latin where the word is. The saved tokenizer does it from then on, in every export too."""
     dropout: float = 0.1
     """While training: on hidden states, attention weights and the head's input."""
     freeze_base: bool = True

@@ -317,3 +317,11 @@ def test_augmentation_trains_another_model_and_can_be_repeated(news_csv: Path, t
     )
     assert_same_tensors(first.folder / "model.pt", again.folder / "model.pt")
     assert first.history[0]["train_loss"] != plain.history[0]["train_loss"]
+
+
+def test_a_text_is_cleaned_by_the_saved_model_too(news_csv: Path, tiny_base: Path, tmp_path: Path) -> None:
+    for cleaned in (True, False):
+        overrides = run_of(tiny_base, tmp_path / str(cleaned), train__epochs=1, model__clean_text=cleaned)
+        model = Classifier.load(train(data=news_csv, overrides=overrides).folder)
+        plain, dirty = model.logits(["oil prices climb", "<b>оil</b> рrices сlimb"])  # three Cyrillic letters
+        assert np.array_equal(plain, dirty) == cleaned

@@ -13,6 +13,15 @@ def test_a_share_of_the_rows_changes_and_no_other() -> None:
     assert augment(TEXTS, 0.0, 0, 0) == TEXTS
 
 
+def test_half_of_the_noisy_rows_are_misspelt_and_keep_their_words() -> None:
+    words = "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november oscar papa"
+    noisy = [text.split() for text in augment([words] * 400, 1.0, 0, 0)]
+    same_count = [found for found in noisy if len(found) == 16 and found != words.split()]
+    changed = [sum(a != b for a, b in zip(found, words.split(), strict=True)) / 16 for found in same_count]
+    assert 180 < len(same_count) < 360  # the misspelt half, and what the suite's noise does within words
+    assert 0.1 < sum(changed) / len(changed) < 0.6
+
+
 def test_the_seed_the_epoch_and_the_place_decide() -> None:
     assert augment(TEXTS, 0.5, 0, 1) == augment(TEXTS, 0.5, 0, 1)
     assert augment(TEXTS, 0.5, 0, 0) != augment(TEXTS, 0.5, 0, 1) != augment(TEXTS, 0.5, 1, 1)

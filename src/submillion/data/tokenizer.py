@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from submillion.data.cleaning import cleaning_normalizer
 from submillion.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class Tokenizer:
             return cls(Backend.from_str(text), fingerprint)
         except Exception as error:  # `tokenizers` raises bare Exception
             raise BaseModelError(f"the saved tokenizer cannot be read: {error}") from None
+
+    def clean_texts(self) -> None:
+        """Cleans every text first from here on, as submillion.data.cleaning says; so does a copy made with `to_str`."""
+        self.backend.normalizer = cleaning_normalizer(self.backend.normalizer)
 
     def to_str(self) -> str:
         return self.backend.to_str()

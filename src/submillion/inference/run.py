@@ -115,6 +115,8 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     _print_run(console, config, corpus, compute, world)
 
     tokenizer = Tokenizer.from_folder(base.folder)
+    if config.model.clean_text:
+        tokenizer.clean_texts()
     train_rows, validation_rows, test_rows = (
         TokenRows(tokenizer.encode(rows.texts, config.model.max_length), rows.labels)
         for rows in (corpus.train, corpus.validation, corpus.test)

@@ -1,0 +1,61 @@
+import unicodedata
+
+import pytest
+from tokenizers import normalizers
+
+from submillion.data.cleaning import LOOKALIKES, cleaning_normalizer
+
+PLAIN = cleaning_normalizer(None)
+LOWERED = cleaning_normalizer(normalizers.BertNormalizer(lowercase=True))
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Оіl рrісеs сlimb", "Oil prices climb"),
+        ("ѕсоrе Ваnk Νеws", "score Bank News"),
+        ("ｆｕｌｌ 𝗯𝗼𝗹𝗱 𝑖𝑡𝑎𝑙𝑖𝑐", "full bold italic"),
+        ("ze\u200bro wi\u00addth\ufeff", "zero width"),
+        ("Diyarbakır", "Diyarbakir"),
+    ],
+)
+def test_what_looks_latin_within_a_latin_word_is_read_as_latin(written, read):
+    assert PLAIN.normalize_str(written) == read and LOWERED.normalize_str(written) == read.lower()
+
+
+@pytest.mark.parametrize("text", ["Правда, Москва: она со мной", "Αθήνα και ο κόσμος", "Հայաստան", "naïve café", "а"])
+def test_words_of_other_scripts_and_accents_stay(text):
+    assert PLAIN.normalize_str(text) == unicodedata.normalize("NFKC", text)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("one of the team #39;s founders", "one of the team's founders"),
+        ("the team&#39;s, the team&#039;s", "the team's, the team's"),
+        ("over Guinea  #39;plot #39; Ministers", "over Guinea 'plot' Ministers"),
+        ("a consumer, quot; says he. quot;The rest", 'a consumer," says he."The rest'),
+        (r"worth \$35.7 billion or #36;2", "worth $35.7 billion or $2"),
+        ('Corp. &lt;A HREF="http://x.y/z?a=b&c"&gt;ORCL.O&lt;/A&gt; up', "Corp.  ORCL.O  up"),
+        ("<b>Bold</b><br/>new", " Bold  new"),
+        ("this\\\\that", "this that"),
+        ("AT&amp;T, AT&T, R&D", "AT&T, AT&T, R&D"),
+        ("&amp;lt; is an escape", "&lt; is an escape"),
+        ("1 &lt; 2 and 3 > 2", "1 < 2 and 3 > 2"),
+        ("dash #151; dash &#8212; &mdash; end", "dash   dash     end"),
+        ("We're #1; he quoted; item 39; a #news", "We're #1; he quoted; item 39; a #news"),
+    ],
+)
+def test_html_is_read_as_it_would_be_shown(written, read):
+    assert PLAIN.normalize_str(written) == read and LOWERED.normalize_str(written) == read.lower()
+
+
+def test_every_lookalike_is_one_letter_of_another_alphabet_and_stands_once():
+    everything = "".join(LOOKALIKES.values())
+    assert len(set(everything)) == len(everything) > 100
+    for letter, others in LOOKALIKES.items():
+        assert letter.isascii() and letter.isalpha()
+        for other in others:
+            assert other.isalpha() and not other.isascii() and unicodedata.normalize("NFKC", other) == other
+            assert PLAIN.normalize_str(f"x{other}x") == f"x{letter}x"
+            assert LOWERED.normalize_str(f"x{other}x") == f"x{letter}x".lower()
