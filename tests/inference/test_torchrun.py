@@ -45,8 +45,11 @@ def test_training_leaves_one_set_of_files_equal_to_one_process_s(
 
     alone = train(data=news_csv, overrides=run_of(tiny_base, tmp_path / "alone", **exact))
     found, expected = (Artefact.load(tmp_path / name / "best_model").tensors for name in ("shared", "alone"))
+    # AdamW divides a gradient by its own size, so rounding in one near 0 moves a parameter by a share of a step. The
+    # shares of the rows are held to 1e-5 in tests/training/test_distributed.py; here a hundredth of one step.
+    atol = 0.01 * shared["train.learning_rate"]
     for name, tensor in expected.items():
-        np.testing.assert_allclose(found[name].numpy(), tensor.numpy(), atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(found[name].numpy(), tensor.numpy(), atol=atol, err_msg=name)
     metrics = json.loads((tmp_path / "shared/best_model/metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["rows"] == alone.metrics["test"]["rows"]
 

@@ -75,7 +75,8 @@ def test_hidden_states_of_minilm_equal_transformers(minilm_folder: Path) -> None
 def test_first_only_equals_the_first_row_of_the_whole(family: str, lengths: list[int]) -> None:
     encoder = random_encoder(family)
     batch = ragged_batch(encoder.shape, lengths)
-    torch.testing.assert_close(encoder(*batch, first_only=True), encoder(*batch)[:, :1], atol=1e-6, rtol=0)
+    # The products have other shapes, so other orders of sums on some processors: fp32's rounding of states around 1.
+    torch.testing.assert_close(encoder(*batch, first_only=True), encoder(*batch)[:, :1], atol=5e-6, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

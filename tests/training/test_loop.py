@@ -358,11 +358,12 @@ def test_the_head_is_fitted_first_as_scikit_learn_would(layers: Any) -> None:
     """With a learning rate of next to nothing, what remains is the head: logistic regression, C = 1."""
     model, lora = replace(MODEL, head="linear", dropout=0.0, pooling="mean"), replace(LORA, dropout=0.0, layers=layers)
     network, _ = run(validation=NOTHING, model=model, lora=lora, learning_rate=1e-12, epochs=2, head_first=True)
-    features = compute_pooled(tiny_classifier(model=model, lora=lora), TRAIN.tokens, 64, CPU)
+    # In fp64: given fp32, scikit-learn computes in fp32 and stops where rounding says so.
+    features = compute_pooled(tiny_classifier(model=model, lora=lora), TRAIN.tokens, 64, CPU).astype(np.float64)
     oracle = LogisticRegression(C=1.0, tol=1e-8, max_iter=2000).fit(features, TRAIN.labels)
     expected = oracle.predict_proba(features)
     found = torch.from_numpy(compute_logits(network, TRAIN.tokens, 64, CPU)).softmax(dim=1)
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("head", ["linear", "stock"])
