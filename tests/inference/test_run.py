@@ -324,4 +324,4 @@ def test_a_text_is_cleaned_by_the_saved_model_too(news_csv: Path, tiny_base: Pat
         overrides = run_of(tiny_base, tmp_path / str(cleaned), train__epochs=1, model__clean_text=cleaned)
         model = Classifier.load(train(data=news_csv, overrides=overrides).folder)
         plain, dirty = model.logits(["oil prices climb", "<b>оil</b> рrices сlimb"])  # three Cyrillic letters
-        assert np.array_equal(plain, dirty) == cleaned
+        assert np.allclose(plain, dirty, rtol=0, atol=1e-6) == cleaned  # a product may round rows of a batch unalike

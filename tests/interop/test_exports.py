@@ -268,7 +268,7 @@ def test_numbers_that_are_not_finite_are_refused(
         ({"id2label": {"0": "only"}}, "two or more different names"),
         ({"id2label": {"0": "a", "2": "b", "3": "c"}}, "two or more different names"),
         ({"id2label": ["a", "b"]}, "two or more different names"),
-        ({"id2label": {"0": "a", "1": "b"}}, "classifier.weight: expected [2, 24], found [3, 24]"),
+        ({"id2label": {"0": "a", "1": "b"}}, "classifier.weight: expected [2, 32], found [3, 32]"),
         ({"model_type": "t5"}, "model_type 't5' is not supported"),
     ],
     ids=str,

@@ -129,7 +129,7 @@ def test_old_names_are_read(family: str, old: str, checkpoints: dict[str, Path],
         ({"bias": "lora_only"}, "bias = 'lora_only'"),
         ({"init_lora_weights": "pissa_niter_4"}, "changes the base's own weights"),
         ({"peft_type": "IA3"}, "peft_type 'IA3'"),
-        ({"r": 9}, "expected lora_A [9, 24]"),
+        ({"r": 9}, "expected lora_A [9, 32]"),
         ({"r": "many"}, "a value of a wrong kind"),
         ({"target_modules": ["query"]}, "target_modules"),
         ({"target_modules": "("}, "a value of a wrong kind"),
@@ -184,7 +184,7 @@ def test_unknown_fields_are_noted_and_unknown_tensors_refused(
     assert take(tmp_path / "adapter", tmp_path / "ours") == 0
     out = capsys.readouterr().out
     assert "from_the_future is not known here" in out and "LABEL_2" in out
-    save_file(load_file(tensors) | {"base_model.model.score.weight": torch.zeros(3, 24)}, tensors)
+    save_file(load_file(tensors) | {"base_model.model.score.weight": torch.zeros(3, 32)}, tensors)
     assert take(tmp_path / "adapter", tmp_path / "other") == 2
     assert "score.weight: this model has no place for it" in capsys.readouterr().err
     tensors.write_bytes(tensors.read_bytes()[:300])

@@ -1,15 +1,43 @@
-"""The hand-written gradients against autograd's own, in double precision, and their values against the plain forms."""
+"""The hand-written gradients and values against autograd and the plain forms, compiled and in torch's operations."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from submillion.model.functional import add_norm, attention, merged_linear
+from submillion.model import kernels
+from submillion.model.functional import (
+    PADDING_BIAS,
+    AttentionMask,
+    add_norm,
+    attention,
+    gelu,
+    linear,
+    merged_linear,
+    merged_weight,
+)
 
-HEADS = 3
+HEADS, HEAD, HIDDEN, LENGTH = 3, 16, 48, 7
+ROWS = [7, 1, 4, 6]  # tokens of each row
+KEY = 0x1234_5678_9ABC_DEF1
+pytestmark = pytest.mark.usefixtures("operations")
+
+
+class FixedDropout:
+    """Every mask from one key, or one tensor."""
+
+    def __init__(self, keep: Tensor | None = None) -> None:
+        self.keep = keep
+
+    def __call__(self, shape: Sequence[int], rate: float, like: Tensor) -> Tensor | None:
+        assert self.keep is not None and tuple(self.keep.shape) == tuple(shape)
+        return self.keep
+
+    def key(self) -> int:
+        return KEY
 
 
 def tensors(*shapes: tuple[int, ...], seed: int = 0, grad: bool = True) -> list[Tensor]:
@@ -17,86 +45,229 @@ def tensors(*shapes: tuple[int, ...], seed: int = 0, grad: bool = True) -> list[
     return [torch.randn(*shape, generator=generator).requires_grad_(grad) for shape in shapes]
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
-    q, k, v = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in (q, k, v))
-    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    weights = (scores if bias is None else scores + bias).softmax(-1)
-    weights = weights if keep is None else weights * keep.view(weights.shape)
-    return (weights @ v).transpose(1, 2).flatten(2)
-
-
 def check(ours: Tensor, plain: Tensor, inputs: list[Tensor], tolerance: float = 1e-5) -> None:
     (direction,) = tensors(tuple(plain.shape), seed=9, grad=False)
-    torch.testing.assert_close(ours, plain.to(ours.dtype), atol=tolerance, rtol=0)
+    torch.testing.assert_close(ours, plain.to(ours.dtype), atol=tolerance * max(1.0, plain.abs().max().item()), rtol=0)
     found = torch.autograd.grad(ours, inputs, direction.to(ours.dtype))
     expected = torch.autograd.grad(plain, inputs, direction.to(plain.dtype))
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=tolerance * max(1.0, b.abs().max().item()), rtol=0)
 
 
-@pytest.mark.parametrize("queries", [1, 7])
-@pytest.mark.parametrize("biased", ["no", "a row", "a pair"])
+def of_tokens(context: Tensor) -> Tensor:
+    """Without the context of padding, which is not defined."""
+    if context.shape[1] == 1:
+        return context
+    return torch.cat([row[:tokens] for row, tokens in zip(context, ROWS, strict=True)])
+
+
+def mask_of(lengths: Sequence[int], bias: Tensor | None = None) -> AttentionMask:
+    attention_mask = (torch.arange(LENGTH) < torch.tensor(lengths)[:, None]).long()
+    return AttentionMask.of(attention_mask)._replace(bias=bias)
+
+
+def plain_attention(parts: Sequence[Tensor], mask: AttentionMask, keep: Tensor | None) -> Tensor:
+    q, k, v = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in torch.cat(split(parts), 0).chunk(3, 0))
+    scores = q[:, :, : parts[0].shape[1]] @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    weights = (scores if mask.total is None else scores + mask.total).softmax(-1)
+    weights = weights if keep is None else weights * keep.view(weights.shape)
+    return (weights @ v).transpose(1, 2).flatten(2)
+
+
+def split(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Query, key and value, a single query padded to the others' length."""
+    hidden = sum(part.shape[-1] for part in parts) // 3
+    views = [view for part in parts for view in part.split(hidden, dim=-1)]
+    return [F.pad(view, (0, 0, 0, LENGTH - view.shape[1])) for view in views]
+
+
+def attention_mask_of(queries: int) -> tuple[FixedDropout, Tensor]:
+    """A dropout of 0.3 on attention weights, and the mask that it stands for, [batch * heads, queries, length]."""
+    shape = (len(ROWS) * HEADS, queries, LENGTH)
+    if not kernels.built().libraries:
+        keep = (torch.rand(shape) > 0.3).float() / 0.7
+        return FixedDropout(keep), keep
+    # Without queries and keys all weights are equal; values that are rows of the identity show them one by one.
+    zeros = torch.zeros(len(ROWS), LENGTH, HIDDEN)
+    ones = torch.eye(LENGTH, HEAD).repeat(len(ROWS), 1, HEADS)
+    parts = [zeros[:, :queries].contiguous(), zeros, ones]
+    shown = attention(parts, HEADS, mask_of([LENGTH] * len(ROWS)), 0.3, FixedDropout())
+    keep = LENGTH * shown.unflatten(-1, (HEADS, HEAD))[..., :LENGTH].transpose(1, 2)
+    assert {round(value, 4) for value in keep.flatten().tolist()} == {0.0, round(1 / 0.7, 4)}
+    return FixedDropout(), keep.reshape(shape)
+
+
+@pytest.mark.parametrize("widths", [(3,), (1, 2), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("lengths", [ROWS, [7, 7, 7, 7]], ids=["ragged", "full"])
+@pytest.mark.parametrize("bias_heads", [0, 1, HEADS])
 @pytest.mark.parametrize("dropped", [False, True])
-def test_attention(queries: int, biased: str, dropped: bool) -> None:
-    inputs = tensors((4, queries, 12), (4, 7, 12), (4, 7, 12))
-    bias = {"no": None, "a row": torch.randn(4, 1, 1, 7), "a pair": torch.randn(1, HEADS, queries, 7)}[biased]
-    keep = (torch.rand(4 * HEADS, queries, 7) > 0.3).float() * 1.5 if dropped else None
-    check(attention(*inputs, HEADS, bias, keep), plain_attention(*inputs, bias, keep), inputs)
+def test_attention(widths: tuple[int, ...], lengths: list[int], bias_heads: int, dropped: bool) -> None:
+    queries = 1 if widths == (1, 2) else LENGTH
+    inputs = tensors(*((4, queries if n == 0 else LENGTH, width * HIDDEN) for n, width in enumerate(widths)))
+    bias = torch.randn(1, bias_heads, queries, LENGTH) if bias_heads else None
+    mask = mask_of(lengths, bias)
+    dropout, keep = attention_mask_of(queries) if dropped else (None, None)
+    ours = attention(inputs, HEADS, mask, 0.3, dropout)
+    assert ours.shape == (4, queries, HIDDEN)
+    check(of_tokens(ours), of_tokens(plain_attention(inputs, mask, keep)), inputs)
+
+
+def test_attention_over_more_tokens_than_are_computed_at_once() -> None:
+    inputs = tensors((2, 150, 3 * HIDDEN))
+    mask = AttentionMask.of((torch.arange(150) < torch.tensor([[150], [97]])).long())
+    q, k, v = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in inputs[0].chunk(3, dim=-1))
+    plain = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.total).transpose(1, 2).flatten(2)
+    ours = attention(inputs, HEADS, mask)
+    check(torch.cat([ours[0], ours[1, :97]]), torch.cat([plain[0], plain[1, :97]]), inputs)
 
 
 @pytest.mark.parametrize("at_once", [1, 3 * 7 * 7 * HEADS])
-@pytest.mark.parametrize("biased", [False, True])
-def test_attention_in_blocks_of_rows(at_once: int, biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = tensors((4, 7, 12), (4, 7, 12), (4, 7, 12))
-    bias = torch.randn(4, 1, 1, 7) if biased else None
-    whole = attention(*inputs, HEADS, bias)
+@pytest.mark.parametrize("lengths", [ROWS, [7, 7, 7, 7]], ids=["ragged", "full"])
+def test_attention_in_blocks_of_rows(at_once: int, lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, mask = tensors((4, LENGTH, 3 * HIDDEN)), mask_of(lengths)
+    whole = attention(inputs, HEADS, mask)
     monkeypatch.setattr("submillion.model.functional.SCORES_AT_ONCE", at_once)
-    assert torch.equal(attention(*inputs, HEADS, bias), whole)
-    check(attention(*inputs, HEADS, bias), plain_attention(*inputs, bias, None), inputs)
+    assert torch.equal(attention(inputs, HEADS, mask), whole)
+
+
+def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
+    inputs = [x.detach() * 30 for x in tensors((4, LENGTH, 3 * HIDDEN))]
+    mask = mask_of(ROWS)
+    found = of_tokens(attention(inputs, HEADS, mask))
+    torch.testing.assert_close(found, of_tokens(plain_attention(inputs, mask, None)), atol=1e-3, rtol=1e-4)
 
 
 def test_attention_does_not_change_its_inputs() -> None:
-    inputs = tensors((2, 5, 12), (2, 5, 12), (2, 5, 12))
-    bias, keep = torch.randn(2, 1, 1, 5), torch.ones(2 * HEADS, 5, 5)
-    before = [x.detach().clone() for x in (*inputs, bias, keep)]
-    attention(*inputs, HEADS, bias, keep).sum().backward()
-    assert all(torch.equal(a, b) for a, b in zip(before, (*inputs, bias, keep), strict=True))
+    inputs = tensors((4, LENGTH, 3 * HIDDEN))
+    mask = mask_of(ROWS, torch.randn(1, 1, LENGTH, LENGTH))
+    given = [*inputs, *(tensor for tensor in mask if tensor is not None)]
+    before = [x.detach().clone() for x in given]
+    attention(inputs, HEADS, mask, 0.3, attention_mask_of(LENGTH)[0]).sum().backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, given, strict=True))
+
+
+def test_padding_may_stand_anywhere() -> None:
+    inputs = tensors((3, LENGTH, 3 * HIDDEN))
+    attention_mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1, 0, 1, 0, 1, 1, 0], [1, 1, 1, 1, 0, 0, 0]])
+    mask = AttentionMask.of(attention_mask)
+    assert mask.lengths is None
+    check(attention(inputs, HEADS, mask), plain_attention(inputs, mask, None), inputs)
+
+
+def test_a_mask_of_whole_rows_has_no_padding() -> None:
+    assert mask_of([7, 7]).total is None
+    padded = mask_of([7, 5])
+    assert (
+        padded.lengths is not None and padded.lengths.tolist() == [7, 5] and padded.total is padded.padding is not None
+    )
+    assert padded.padding.flatten(1).tolist() == [[0.0] * 7, [0.0] * 5 + [torch.tensor(PADDING_BIAS).item()] * 2]
+    bias = torch.randn(1, HEADS, 7, 7)
+    assert torch.equal(padded._replace(bias=bias).of_first_query().bias, bias[:, :, :1])  # type: ignore[arg-type]
+    assert padded.of_first_query() is padded
 
 
 @pytest.mark.parametrize("dropped", [False, True])
 def test_add_norm(dropped: bool) -> None:
-    inputs = tensors((3, 5, 8), (3, 5, 8), (8,), (8,))
-    x, residual, weight, bias = inputs
-    keep = (torch.rand(3, 5, 8) > 0.3).float() * 1.5 if dropped else None
-    total = residual + (x if keep is None else x * keep)
-    check(add_norm(x, residual, weight, bias, 1e-5, keep), F.layer_norm(total, (8,), weight, bias, 1e-5), inputs)
+    x, residual = inputs = tensors((3, 5, HIDDEN), (3, 5, HIDDEN))
+    weight, bias = tensors((HIDDEN,), (HIDDEN,), seed=1, grad=False)
+    dropout, keep = None, torch.ones(3, 5, HIDDEN)
+    if dropped and kernels.built().libraries:
+        dropout, drop = FixedDropout(), kernels.Drop.at(0.3, KEY)
+        _, total, _ = kernels.add_norm(keep, torch.zeros_like(keep), weight, bias, 1e-5, drop, keep_total=True)
+        assert total is not None
+        keep = total
+    elif dropped:
+        keep = (torch.rand(3, 5, HIDDEN) > 0.3).float() / 0.7
+        dropout = FixedDropout(keep)
+    assert bool((keep == 0).any()) == dropped
+    plain = F.layer_norm(residual + x * keep, (HIDDEN,), weight, bias, 1e-5)
+    check(add_norm(x, residual, weight, bias, 1e-5, 0.3, dropout), plain, inputs)
 
 
-def test_add_norm_leaves_out_the_gradients_that_nobody_wants() -> None:
-    x, residual = tensors((3, 5, 8), (3, 5, 8))
-    y = add_norm(x, residual, torch.ones(8), torch.zeros(8), 1e-5, None)
-    y.square().sum().backward()
-    assert x.grad is not None and torch.equal(x.grad, residual.grad)
+def test_add_norm_whose_scale_and_shift_train() -> None:
+    x, residual, weight, bias = inputs = tensors((3, 5, HIDDEN), (3, 5, HIDDEN), (HIDDEN,), (HIDDEN,))
+    plain = F.layer_norm(residual + x, (HIDDEN,), weight, bias, 1e-5)
+    check(add_norm(x, residual, weight, bias, 1e-5), plain, inputs)
 
 
-def test_merged_linear() -> None:
-    x, lora_A, lora_B = inputs = tensors((4, 6, 10), (3, 10), (9, 3))
-    weight, bias = tensors((9, 10), (9,), seed=1, grad=False)
-    plain = F.linear(x, weight, bias) + x @ lora_A.T @ lora_B.T
-    check(merged_linear(x, weight, bias, lora_A, lora_B), plain, inputs)
+def test_add_norm_of_a_sum_far_from_zero() -> None:
+    x, residual = (tensor.detach() + 300 for tensor in tensors((3, 5, HIDDEN), (3, 5, HIDDEN)))
+    found = add_norm(x, residual, torch.ones(HIDDEN), torch.zeros(HIDDEN), 1e-5)
+    plain = F.layer_norm((x + residual).double(), (HIDDEN,), eps=1e-5)
+    torch.testing.assert_close(found.double(), plain, atol=1e-3, rtol=0)
+
+
+def test_gelu() -> None:
+    x = torch.linspace(-12, 12, 4800).view(2, 50, HIDDEN).requires_grad_()
+    check(gelu(x * 1), F.gelu(x), [x], tolerance=2e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, -1e30])
+def test_gelu_of_what_is_no_number_is_none(value: float) -> None:
+    found, expected = gelu(torch.full((16,), value)), F.gelu(torch.full((16,), value))
+    assert bool(found.isfinite().all()) == bool(expected.isfinite().all())
+
+
+def test_linear() -> None:
+    (x,) = inputs = tensors((4, 6, HIDDEN))
+    weight, bias = tensors((9, HIDDEN), (9,), seed=1, grad=False)
+    check(linear(x, weight, bias), F.linear(x, weight, bias), inputs)
+
+
+ADAPTED = [[(0, 32)], [(16, 32)], [(0, 16), (32, 48)], [(0, 16), (16, 32), (32, 48)], [(3, 10)]]
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 8])
+@pytest.mark.parametrize("rows", ADAPTED, ids=str)
+def test_merged_linear(rows: list[tuple[int, int]], rank: int) -> None:
+    shapes = [shape for first, end in rows for shape in ((rank, HIDDEN), (end - first, rank))]
+    x, *adapters = inputs = tensors((5, 15, HIDDEN), *shapes)  # 75 tokens: more than are summed at once
+    weight, bias = tensors((48, HIDDEN), (48,), seed=1, grad=False)
+    plain = F.linear(x, weight, bias)
+    for (first, end), lora_A, lora_B in zip(rows, adapters[::2], adapters[1::2], strict=True):
+        plain = plain + F.pad(1.5 * x @ lora_A.T @ lora_B.T, (first, 48 - end))
+    check(merged_linear(x, weight, bias, 1.5, rows, *adapters), plain, inputs)
 
 
 def test_merged_linear_below_which_nothing_trains() -> None:
-    lora_A, lora_B = tensors((3, 10), (9, 3))
-    x, weight, bias = tensors((4, 6, 10), (9, 10), (9,), seed=1, grad=False)
-    merged_linear(x, weight, bias, lora_A, lora_B).sum().backward()
+    lora_A, lora_B = tensors((3, HIDDEN), (16, 3))
+    x, weight, bias = tensors((4, 6, HIDDEN), (16, HIDDEN), (16,), seed=1, grad=False)
+    merged_linear(x, weight, bias, 1.0, [(0, 16)], lora_A, lora_B).sum().backward()
     assert lora_A.grad is not None and lora_B.grad is not None and x.grad is None
+
+
+def test_rows_without_an_adapter_keep_their_weights() -> None:
+    (weight,) = tensors((48, HIDDEN), grad=False)
+    adapters = tensors((2, HIDDEN), (16, 2), seed=1, grad=False)
+    merged = merged_weight(weight, 2.0, [(16, 32)], adapters, torch.bfloat16)
+    plain = weight.bfloat16()
+    assert torch.equal(merged[:16], plain[:16]) and torch.equal(merged[32:], plain[32:])
+    assert not torch.equal(merged[16:32], plain[16:32])
 
 
 def test_bf16_is_near_fp32() -> None:
     x, lora_A, lora_B = tensors((4, 6, 64), (3, 64), (48, 3))
     weight, bias = tensors((48, 64), (48,), seed=1, grad=False)
-    exact = merged_linear(x, weight, bias, lora_A, lora_B)
-    rounded = merged_linear(x.bfloat16(), weight, bias.bfloat16(), lora_A, lora_B)
+    exact = merged_linear(x, weight, bias, 1.0, [(0, 48)], lora_A, lora_B)
+    rounded = merged_linear(x.bfloat16(), weight, bias.bfloat16(), 1.0, [(0, 48)], lora_A, lora_B)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, atol=0.25, rtol=0.02)
+
+
+@pytest.mark.parametrize("name", ["attention", "add_norm", "gelu"])
+def test_bf16_values_and_gradients_are_fp32_s_rounded(name: str) -> None:
+    """Each computes in fp32 and rounds what it stores: a few parts in 2^8 of the largest number."""
+    (x,) = tensors((4, LENGTH, 3 * HIDDEN))
+    (direction,) = tensors((4, LENGTH, 3 * HIDDEN), seed=9, grad=False)
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        given = x.detach().bfloat16().to(dtype).requires_grad_()
+        y = {
+            "attention": lambda given=given: attention([given], HEADS, mask_of([7] * 4)),
+            "add_norm": lambda given=given: add_norm(given, given * 2, torch.ones(144), torch.zeros(144), 1e-5),
+            "gelu": lambda given=given: gelu(given * 1),
+        }[name]()
+        (grad,) = torch.autograd.grad(y, given, direction[..., : y.shape[-1]].bfloat16().to(dtype))
+        found.append((y.float(), grad.float()))
+    for rounded, exact in zip(*found, strict=True):
+        torch.testing.assert_close(rounded, exact, atol=2**-6 * exact.abs().max().item(), rtol=0)

@@ -32,7 +32,10 @@ WIDE = LoraConfig(rank=8, alpha=4.0, targets=("all-linear",))
 SOME_LAYERS = LoraConfig(rank=3, alpha=6.0, targets=("key", "attention_output", "output"), layers=(0, 2))
 FULL = {"freeze_base": False, "train_last_k_layers": 1}
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft with transformers
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),  # peft with transformers
+    pytest.mark.usefixtures("operations"),
+]
 
 
 def with_peft(shape: EncoderShape, lora: LoraConfig) -> Any:

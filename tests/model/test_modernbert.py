@@ -86,7 +86,7 @@ def test_a_configuration_of_transformers_4_is_read(tmp_path: Path) -> None:
         ({"layer_types": 7}, "a value of a wrong kind"),
         ({"rope_parameters": [1]}, "a value of a wrong kind"),
         ({"layer_types": None, "global_attn_every_n_layers": 0}, "a value of a wrong kind"),
-        ({"num_attention_heads": 8}, "no multiple of twice num_attention_heads"),
+        ({"num_attention_heads": 32}, "no multiple of twice num_attention_heads"),
         ({"layer_types": ["full_attention", "chunked_attention", "full_attention"]}, "chunked_attention"),
     ],
     ids=str,

@@ -184,7 +184,7 @@ def test_without_validation_rows() -> None:
 
 
 def test_the_size_is_printed_and_the_limit_holds(files: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    needed = (TRAIN.tokens.lengths.sum() + VALIDATION.tokens.lengths.sum()) * 24 * 4
+    needed = (TRAIN.tokens.lengths.sum() + VALIDATION.tokens.lengths.sum()) * 32 * 4
     run(needed / 1e9)
     shown = f"{needed / 1e6:,.1f} MB"
     assert f"prefix cache: {shown} of temporary file" in capsys.readouterr().err

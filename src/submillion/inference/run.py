@@ -40,6 +40,7 @@ from submillion.inference.robust import (
     plot_robustness,
     print_robustness,
 )
+from submillion.model import kernels
 from submillion.model.base import Base, find_base
 from submillion.model.budget import Plan
 from submillion.model.checkpoint import read_checkpoint
@@ -435,6 +436,7 @@ def _fitting_shape(config: Config, base: Base) -> EncoderShape:
 def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Compute, world: World) -> None:
     sizes = ", ".join(f"{len(rows.texts):,} {name}" for name, rows in _splits(corpus).items())
     lines = [f"data       {corpus.source}: {sizes}", f"precision  {compute.precision}: {compute.reason}"]
+    lines += [f"kernels    {kernels.built().reason}"] if compute.device.type == "cpu" else []
     lines += [f"processes  {world.size}, each with its share of every batch"] if world.size > 1 else []
     lines += [f"terms      {corpus.notice}"] if corpus.notice else []
     lines += [f"no effect  {line}" for line in without_effect(config)]

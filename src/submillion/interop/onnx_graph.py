@@ -13,7 +13,8 @@ from torch import Tensor
 from submillion.errors import ExportError
 from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import Encoder, EncoderLayer, Layer, relative_buckets
-from submillion.model.layers import PADDING_BIAS, LayerNorm
+from submillion.model.functional import PADDING_BIAS
+from submillion.model.layers import LayerNorm
 from submillion.model.lora import LoraLinear
 from submillion.model.modernbert import ModernBertLayer
 from submillion.model.shape import EncoderShape, ModernBertShape

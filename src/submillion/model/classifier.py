@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 from submillion.config import LoraConfig, ModelConfig
 from submillion.model.encoder import Encoder
+from submillion.model.functional import Dropout
 from submillion.model.head import Head
 from submillion.model.layers import LayerNorm
-from submillion.model.lora import Dropout, LoraLinear
+from submillion.model.lora import LoraLinear
 from submillion.model.shape import EncoderShape
 
 

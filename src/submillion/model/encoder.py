@@ -27,8 +27,9 @@ from submillion.model.families import (
     layer_modules,
     layer_prefix,
 )
-from submillion.model.layers import PADDING_BIAS, LayerNorm, attend
-from submillion.model.lora import Dropout, LoraLinear
+from submillion.model.functional import AttentionMask, Dropout, gelu
+from submillion.model.layers import LayerNorm, attend
+from submillion.model.lora import LoraLinear
 from submillion.model.modernbert import ModernBertLayer, Reaches, reaches
 from submillion.model.shape import EncoderShape
 
@@ -46,25 +47,19 @@ class EncoderLayer(nn.Module):
         self.output = LoraLinear(i, {"output": h})
         self.output_norm = LayerNorm(h, shape.layer_norm_eps)
 
-    def forward(self, x: Tensor, bias: Tensor | None, dropout: Dropout | None, first_only: bool = False) -> Tensor:
-        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone.
-
-        bias, added to the attention scores, broadcasts to [batch, heads, length, length].
-        """
+    def forward(self, x: Tensor, mask: AttentionMask, dropout: Dropout | None, first_only: bool = False) -> Tensor:
+        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone."""
+        rate = self.dropout_rate
         if first_only:
-            query = self.attention_input(x[:, :1], dropout, ["query"])
-            key, value = self.attention_input(x, dropout, ["key", "value"]).chunk(2, dim=-1)
-            x = x[:, :1]
-            if bias is not None and bias.shape[2] > 1:
-                bias = bias[:, :, :1]
+            parts = [self.attention_input(x[:, :1], dropout, ["query"])]
+            parts += [self.attention_input(x, dropout, ["key", "value"])]
+            x, mask = x[:, :1], mask.of_first_query()
         else:
-            query, key, value = self.attention_input(x, dropout).chunk(3, dim=-1)
-        context = attend(query, key, value, self.num_heads, bias, dropout, self.dropout_rate)
-        y = self.attention_output(context, dropout)
-        x = self.attention_norm.add(y, x, dropout(y.shape, self.dropout_rate, y) if dropout else None)
-        hidden = F.gelu(self.intermediate(x, dropout))
-        y = self.output(hidden, dropout)
-        return self.output_norm.add(y, x, dropout(y.shape, self.dropout_rate, y) if dropout else None)
+            parts = [self.attention_input(x, dropout)]
+        context = attend(parts, self.num_heads, mask, rate, dropout)
+        x = self.attention_norm.add(self.attention_output(context, dropout), x, rate, dropout)
+        hidden = gelu(self.intermediate(x, dropout))
+        return self.output_norm.add(self.output(hidden, dropout), x, rate, dropout)
 
     def linears(self) -> list[LoraLinear]:
         return [self.attention_input, self.attention_output, self.intermediate, self.output]
@@ -119,11 +114,11 @@ class Encoder(nn.Module):
 
         first_only is for layers that end with the encoder's last, or none where those before have run already.
         """
-        bias = self._attention_bias(attention_mask)
-        reach: Tensor | Reaches | None = bias
+        mask = self._attention_mask(attention_mask)
+        reach: AttentionMask | Reaches = mask
         if self.shape.modernbert is not None:
             head_size = self.shape.hidden_size // self.shape.num_heads
-            reach = reaches(self.shape.modernbert, head_size, attention_mask.shape[1], bias, x.device)
+            reach = reaches(self.shape.modernbert, head_size, attention_mask.shape[1], mask, x.device)
         for index in layers:
             x = self.layers[index](x, reach, dropout, first_only and index == layers[-1])
         return x[:, :1] if first_only else x
@@ -158,19 +153,14 @@ class Encoder(nn.Module):
         is_token = input_ids.ne(self.shape.pad_id).long()
         return is_token.cumsum(dim=1) * is_token + self.shape.pad_id
 
-    def _attention_bias(self, attention_mask: Tensor) -> Tensor | None:
-        """Added to attention scores, fp32: a very low number at padding, MPNet's relative bias. None where all zero."""
-        bias = None
-        if not attention_mask.all():
-            bias = (attention_mask == 0)[:, None, None].float() * PADDING_BIAS  # [batch, 1, 1, length]
-        if self.shape.relative_buckets:
-            length = attention_mask.shape[1]
-            buckets = relative_buckets(length, self.shape.relative_buckets).to(attention_mask.device)
-            relative = (
-                self.relative_attention_bias[buckets].permute(2, 0, 1)[None].float()
-            )  # [1, heads, length, length]
-            bias = relative if bias is None else relative + bias
-        return bias
+    def _attention_mask(self, attention_mask: Tensor) -> AttentionMask:
+        """With MPNet's relative bias, where the family has one."""
+        mask = AttentionMask.of(attention_mask)
+        if not self.shape.relative_buckets:
+            return mask
+        buckets = relative_buckets(attention_mask.shape[1], self.shape.relative_buckets).to(attention_mask.device)
+        bias = self.relative_attention_bias[buckets].permute(2, 0, 1)[None]  # [1, heads, length, length]
+        return mask._replace(bias=bias.float().contiguous())
 
     def add_adapters(self, lora: LoraConfig, generator: torch.Generator | None = None) -> None:
         """Adds LoRA adapters of a resolved rank to the targets of the chosen layers, in the encoder's order."""

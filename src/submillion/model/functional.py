@@ -1,89 +1,248 @@
-"""The three operations a training step spends its time in, with their gradients written out.
+"""The operations a training step spends its time in beside the matrix products, with their gradients written out.
 
 Autograd's own gradients of the same lines would store more, copy more, and read every activation again for the
 adapters. Each function here is equal to its plain form to rounding; `tests/model/test_functional.py` holds them to it.
+On a CPU each is one call of kernels.c where that is to be had and the sizes suit it, else torch's operations.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from submillion.model import kernels
 
 # Attention scores in fp32 at a time. A block of 4 MB stays in the cache and is used again; one of 12 MB, for 16 rows of
 # 128 tokens, goes back to the system each time, and its pages cost more than the softmax.
 SCORES_AT_ONCE = 1_000_000
+_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # private to torch: what its own compiler calls
+PADDING_BIAS = -1e30  # a weight of exactly 0, and still finite when a score or another bias is added
+
+
+class Dropout(Protocol):
+    """Where masks come from: drawn here as tensors, or drawn by the C code from a key."""
+
+    def __call__(self, shape: Sequence[int], rate: float, like: Tensor) -> Tensor | None:
+        """A mask of like's dtype and device: 0, or the inverse of the share that is kept; None for rate 0."""
+
+    def key(self) -> int:
+        """64 bits, new at each call, that decide a mask."""
+
+
+class AttentionMask(NamedTuple):
+    """What the tokens of a batch may attend to."""
+
+    lengths: Tensor | None  # int64 [batch], where padding comes after a row's tokens; None where it is elsewhere
+    padding: Tensor | None  # fp32 [batch, 1, 1, length], PADDING_BIAS at padding; None where no row has any
+    bias: Tensor | None = None  # fp32 [1, heads or 1, queries, length], contiguous, added to the scores
+
+    @classmethod
+    def of(cls, attention_mask: Tensor) -> "AttentionMask":
+        """attention_mask int64 [batch, length]: 1 where there is a token."""
+        padding = None if attention_mask.all() else (attention_mask == 0)[:, None, None].float() * PADDING_BIAS
+        at_the_end = padding is None or bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
+        return cls(attention_mask.sum(dim=1) if at_the_end else None, padding)
+
+    def of_first_query(self) -> "AttentionMask":
+        return self if self.bias is None else self._replace(bias=self.bias[:, :, :1].contiguous())
+
+    @property
+    def total(self) -> Tensor | None:
+        """Padding and bias in one, for where they are wanted as one."""
+        if self.padding is None or self.bias is None:
+            return self.bias if self.padding is None else self.padding
+        return self.padding + self.bias
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, num_heads: int, bias: Tensor | None = None, keep: Tensor | None = None
+    parts: Sequence[Tensor], num_heads: int, mask: AttentionMask, rate: float = 0.0, dropout: Dropout | None = None
 ) -> Tensor:
-    """softmax(q k^T / sqrt(head) + bias) v, for each head: query [batch, queries, hidden] -> the same shape.
+    """softmax(q k^T / sqrt(head) + mask) v, for each head, with dropout on the weights: [batch, queries, hidden].
 
-    key, value [batch, length, hidden]. bias, fp32, without gradient, broadcasts to [batch, heads, queries, length].
-    keep, a dropout mask on the weights, is [batch * heads, queries, length], of query's dtype. The products are in the
-    inputs' dtype, the softmax in fp32.
+    parts: query [batch, queries, hidden], key and value [batch, length, hidden], one after the other in the last
+    dimension of one, two or three tensors. The context of padding is not defined. The products are in the inputs' dtype
+    or in fp32, the softmax in fp32.
     """
-    return _Attention.apply(query, key, value, num_heads, bias, keep)
+    query, key, _ = _split(parts)
+    if mask.lengths is not None and kernels.serve(query, query.shape[-1] // num_heads):
+        return _KernelAttention.apply(num_heads, mask.lengths, mask.bias, _drop(rate, dropout), *parts)
+    shape = (len(query) * num_heads, query.shape[1], key.shape[1])
+    return _Attention.apply(num_heads, mask, dropout(shape, rate, query) if dropout else None, *parts)
 
 
-def add_norm(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float, keep: Tensor | None) -> Tensor:
-    """layer_norm(residual + keep * x), all [..., hidden]; weight and bias, fp32 [hidden], are scale and shift."""
-    return _AddNorm.apply(x, residual, weight, bias, eps, keep)
+def add_norm(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    rate: float = 0.0,
+    dropout: Dropout | None = None,
+) -> Tensor:
+    """layer_norm(residual + dropped(x)), all [..., hidden]; weight and bias, fp32 [hidden], are scale and shift."""
+    if kernels.serve(x, x.shape[-1]) and not (weight.requires_grad or bias.requires_grad):
+        return _KernelAddNorm.apply(x, residual, weight, bias, eps, _drop(rate, dropout))
+    return _AddNorm.apply(x, residual, weight, bias, eps, dropout(x.shape, rate, x) if dropout else None)
 
 
-def merged_linear(x: Tensor, weight: Tensor, bias: Tensor, lora_A: Tensor, lora_B: Tensor) -> Tensor:
-    """x (weight + lora_B lora_A)^T + bias: x [..., in] -> [..., out], in x's dtype.
+def gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution's function at x (Hendrycks and Gimpel, arXiv:1606.08415). May overwrite x."""
+    return _KernelGelu.apply(x) if kernels.serve(x, x.numel()) and x.is_contiguous() else F.gelu(x)
 
-    weight, fp32 [out, in], gets no gradient; lora_A, fp32 [rank, in], and lora_B, fp32 [out, rank], do. Their product
-    is added in fp32 and the sum rounded once, so an update smaller than weight's own rounding is not lost on average.
-    One product of the layer's size where x lora_A^T lora_B^T beside the layer would read and write every activation.
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x weight^T + bias: x [..., in] -> [..., out], all of one dtype. Frozen: weight and bias get no gradient."""
+    return _Linear.apply(x, weight, bias)
+
+
+def merged_linear(
+    x: Tensor, weight: Tensor, bias: Tensor, scaling: float, rows: Sequence[tuple[int, int]], *adapters: Tensor
+) -> Tensor:
+    """x W^T + bias: x [..., in] -> [..., out], in x's dtype, with W = weight and adapters added to some of its rows.
+
+    weight, fp32 [out, in], gets no gradient. adapters: lora_A, fp32 [rank, in], and lora_B, fp32 [rows, rank], for each
+    of `rows`, given as (first, end); they do. scaling * lora_B lora_A is added in fp32 and the sum rounded once, so an
+    update smaller than weight's own rounding is not lost on average. One product of the layer's size where
+    x lora_A^T lora_B^T beside the layer would read and write every activation.
     """
-    return _MergedLinear.apply(x, weight, bias, lora_A, lora_B)
+    return _MergedLinear.apply(x, weight, bias, scaling, rows, *adapters)
 
 
-def merged_weight(weight: Tensor, lora_A: Tensor, lora_B: Tensor, dtype: torch.dtype) -> Tensor:
-    """weight + lora_B lora_A, summed in fp32: [out, in] in dtype."""
-    return torch.addmm(weight.float(), lora_B, lora_A).to(dtype)
+def merged_weight(
+    weight: Tensor, scaling: float, rows: Sequence[tuple[int, int]], adapters: Sequence[Tensor], dtype: torch.dtype
+) -> Tensor:
+    """W of `merged_linear`, [out, in] in dtype."""
+    merged = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+    end = 0
+    for (first, last), lora_A, lora_B in zip(rows, adapters[::2], adapters[1::2], strict=True):
+        merged[end:first] = weight[end:first]
+        if kernels.serve(merged, weight.shape[1]):
+            kernels.merge(weight[first:last], lora_A, lora_B, scaling, merged[first:last])
+        else:
+            merged[first:last] = torch.addmm(weight[first:last].float(), lora_B, lora_A, alpha=scaling)
+        end = last
+    merged[end:] = weight[end:]
+    return merged
 
 
-class _MergedLinear(torch.autograd.Function):
+def _drop(rate: float, dropout: Dropout | None) -> kernels.Drop:
+    return kernels.Drop.at(rate, dropout.key()) if rate and dropout else kernels.Drop.at(0.0, 0)
+
+
+def _split(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Query, key and value, each [batch, queries or length, hidden], as views."""
+    hidden = sum(part.shape[-1] for part in parts) // 3
+    return [view for part in parts for view in part.split(hidden, dim=-1)]
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu" and _LINEAR is not None:
+        # oneDNN adds the bias to what it has in its registers; torch.addmm fills the output with it first.
+        return _LINEAR(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+def _input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
+    """grad weight, [..., out] -> [..., in]: as one product, where a stack of single tokens would become many."""
+    return (grad.flatten(0, -2) @ weight).view(*grad.shape[:-1], weight.shape[1])
+
+
+class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, lora_A: Tensor, lora_B: Tensor) -> Tensor:
-        merged = merged_weight(weight, lora_A, lora_B, x.dtype)
-        ctx.save_for_backward(x, merged, lora_A, lora_B)
-        return torch.nn.functional.linear(x, merged, bias)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, merged, lora_A, lora_B = ctx.saved_tensors
-        grad_x = grad @ merged if ctx.needs_input_grad[0] else None
+        (weight,) = ctx.saved_tensors
+        return _input_gradient(grad, weight), None, None
+
+
+class _MergedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        scaling: float,
+        rows: Sequence[tuple[int, int]],
+        *adapters: Tensor,
+    ) -> Tensor:
+        merged = merged_weight(weight, scaling, rows, adapters, x.dtype)
+        ctx.scaling, ctx.rows = scaling, rows
+        ctx.save_for_backward(x, merged, *adapters)
+        return _product(x, merged, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, merged, *adapters = ctx.saved_tensors
+        grad_x = _input_gradient(grad, merged) if ctx.needs_input_grad[0] else None
         flat_x, flat_grad = x.flatten(0, -2), grad.flatten(0, -2)
-        z = flat_x @ lora_A.t().to(x.dtype)  # [tokens, rank]
-        grad_z = flat_grad @ lora_B.to(x.dtype)  # [tokens, rank]
-        # Transposed outside: the product reads the wide operand row by row this way, twice as fast.
-        grad_B = (z.t() @ flat_grad).t().float()  # [out, rank]
-        grad_A = (grad_z.t() @ flat_x).float()  # [rank, in]
-        return grad_x, None, None, grad_A, grad_B
+        grads: list[Tensor] = []
+        for (first, last), lora_A, lora_B in zip(ctx.rows, adapters[::2], adapters[1::2], strict=True):
+            grads += _adapter_gradients(flat_x, flat_grad[:, first:last], lora_A, lora_B, ctx.scaling)
+        return grad_x, None, None, None, None, *grads
+
+
+def _adapter_gradients(
+    x: Tensor, grad: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """x [tokens, in], grad [tokens, out] -> the gradients of lora_A and lora_B, fp32."""
+    if kernels.serve(x, x.shape[1], grad.shape[1]):
+        return kernels.adapter_gradients(x.contiguous(), grad, lora_A, lora_B, scaling)
+    z = x @ lora_A.t().to(x.dtype)  # [tokens, rank]
+    grad_z = grad @ lora_B.to(x.dtype)  # [tokens, rank]
+    # Transposed outside: the product reads the wide operand row by row this way, twice as fast.
+    grad_B = (z.t() @ grad).t().float()  # [out, rank]
+    grad_A = (grad_z.t() @ x).float()  # [rank, in]
+    return grad_A * scaling, grad_B * scaling
+
+
+class _KernelAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, num_heads: int, lengths: Tensor, bias: Tensor | None, drop: kernels.Drop, *parts: Tensor
+    ) -> Tensor:
+        parts = tuple(part.contiguous() for part in parts)
+        context, norms = kernels.attention(_split(parts), num_heads, bias, lengths, drop)
+        ctx.given = num_heads, bias, lengths, drop
+        ctx.save_for_backward(norms, *parts)
+        return context
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        norms, *parts = ctx.saved_tensors
+        grads = [torch.empty_like(part) for part in parts]
+        num_heads, bias, lengths, drop = ctx.given
+        inputs = _split(parts)
+        kernels.attention_backward(grad.contiguous(), inputs, _split(grads), num_heads, bias, lengths, drop, norms)
+        return None, None, None, None, *grads
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, num_heads: int, bias: Tensor | None, keep: Tensor | None
-    ) -> Tensor:
-        q, k, v = (_split_heads(x, num_heads) for x in (query, key, value))
+    def forward(ctx: Any, num_heads: int, mask: AttentionMask, keep: Tensor | None, *parts: Tensor) -> Tensor:
+        q, k, v = (_split_heads(x, num_heads) for x in _split(parts))
         ctx.num_heads, ctx.scale = num_heads, 1 / math.sqrt(q.shape[-1])
+        ctx.widths = [part.shape[-1] // (num_heads * q.shape[-1]) for part in parts]
         weights = q.new_empty(len(q), q.shape[1], k.shape[1])
         rows_at_once = max(1, SCORES_AT_ONCE // (num_heads * q.shape[1] * k.shape[1]))
-        for first in range(0, len(query), rows_at_once):
+        for first in range(0, len(q) // num_heads, rows_at_once):
             heads = slice(first * num_heads, (first + rows_at_once) * num_heads)
             scores = torch.bmm(q[heads], k[heads].transpose(1, 2)).float().mul_(ctx.scale)
-            if bias is not None:
-                own = bias if len(bias) == 1 else bias[first : first + rows_at_once]
-                scores.unflatten(0, (-1, num_heads)).add_(own)
+            if mask.bias is not None:
+                scores.unflatten(0, (-1, num_heads)).add_(mask.bias)
+            if mask.padding is not None:
+                scores.unflatten(0, (-1, num_heads)).add_(mask.padding[first : first + rows_at_once])
             weights[heads] = scores.softmax(dim=-1)
         ctx.save_for_backward(q, k, v, weights, keep)
         return _join_heads(torch.bmm(weights if keep is None else weights * keep, v), num_heads)
@@ -101,7 +260,8 @@ class _Attention(torch.autograd.Function):
         grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
         grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
         grad_k = torch.bmm(grad_scores.transpose(1, 2), q).mul_(ctx.scale)
-        return *(_join_heads(x, ctx.num_heads) for x in (grad_q, grad_k, grad_v)), None, None, None
+        grads = iter(_join_heads(x, ctx.num_heads) for x in (grad_q, grad_k, grad_v))
+        return None, None, None, *(torch.cat([next(grads) for _ in range(width)], dim=-1) for width in ctx.widths)
 
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -112,6 +272,25 @@ def _split_heads(x: Tensor, num_heads: int) -> Tensor:
 def _join_heads(x: Tensor, num_heads: int) -> Tensor:
     """[batch * heads, length, head] -> [batch, length, hidden], contiguous."""
     return x.unflatten(0, (-1, num_heads)).transpose(1, 2).flatten(2)
+
+
+class _KernelAddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float, drop: kernels.Drop
+    ) -> Tensor:
+        needed = any(ctx.needs_input_grad)
+        y, total, norms = kernels.add_norm(x.contiguous(), residual.contiguous(), weight, bias, eps, drop, needed)
+        ctx.drop = drop
+        ctx.save_for_backward(total, weight, norms)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        total, weight, norms = ctx.saved_tensors
+        grads = kernels.add_norm_backward(grad.contiguous(), total, weight, norms, ctx.drop)
+        return *grads, None, None, None, None
 
 
 class _AddNorm(torch.autograd.Function):
@@ -134,3 +313,17 @@ class _AddNorm(torch.autograd.Function):
         )
         grad_x = grad_total if keep is None else grad_total * keep
         return grad_x, grad_total, grad_weight, grad_bias, None, None
+
+
+class _KernelGelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = kernels.gelu(x, ctx.needs_input_grad[0])
+        ctx.save_for_backward(x)  # which holds the slope now
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (slope,) = ctx.saved_tensors
+        return kernels.multiply_(slope, grad.contiguous())

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from submillion.model.families import ROBERTA_HEAD, StockHead
-from submillion.model.lora import Dropout
+from submillion.model.functional import Dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": F.relu, "gelu": F.gelu}
 

@@ -1,13 +1,12 @@
 """What every family's encoder layer is made of beside its linear layers: layer norm and attention."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from submillion.model.functional import add_norm, attention
-from submillion.model.lora import Dropout
-
-PADDING_BIAS = -1e30  # a weight of exactly 0, and still finite when a score or another bias is added
+from submillion.model.functional import AttentionMask, Dropout, add_norm, attention
 
 
 class LayerNorm(nn.Module):
@@ -29,33 +28,23 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
-    def add(self, x: Tensor, residual: Tensor, keep: Tensor | None) -> Tensor:
-        """The norm of residual + keep * x, all [..., hidden]; keep is a dropout mask."""
-        return add_norm(x, residual, self.weight, self.bias, self.eps, keep)
+    def add(self, x: Tensor, residual: Tensor, rate: float, dropout: Dropout | None) -> Tensor:
+        """The norm of residual + dropped(x), all [..., hidden]."""
+        return add_norm(x, residual, self.weight, self.bias, self.eps, rate, dropout)
 
 
 def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    num_heads: int,
-    bias: Tensor | None,
-    dropout: Dropout | None,
-    dropout_rate: float,
+    parts: Sequence[Tensor], num_heads: int, mask: AttentionMask, rate: float, dropout: Dropout | None
 ) -> Tensor:
-    """query [batch, queries, hidden], key and value [batch, length, hidden] -> [batch, queries, hidden].
-
-    bias, added to the attention scores, broadcasts to [batch, heads, queries, length].
-    """
-    if not query.is_cuda:
+    """Query, key and value in one, two or three tensors, as `attention` takes them -> [batch, queries, hidden]."""
+    if not parts[0].is_cuda:
         # Written out: on a CPU the fused kernel's backward takes as long as the rest of the step for short rows.
-        shape = (len(query) * num_heads, query.shape[1], key.shape[1])
-        keep = dropout(shape, dropout_rate, query) if dropout else None
-        return attention(query, key, value, num_heads, bias, keep)
+        return attention(parts, num_heads, mask, rate, dropout)
+    hidden = sum(part.shape[-1] for part in parts) // 3
     query, key, value = (  # [batch, heads, length, head]
-        x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (query, key, value)
+        view.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in parts for view in part.split(hidden, dim=-1)
     )
-    rate = dropout_rate if dropout else 0.0
-    bias = None if bias is None else bias.to(query.dtype)
+    bias = None if mask.total is None else mask.total.to(query.dtype)
+    rate = rate if dropout else 0.0
     context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
     return context.transpose(1, 2).flatten(2)

@@ -1,16 +1,13 @@
 """LoRA (Hu et al., 2021, arXiv:2106.09685) on frozen linear layers: y = x W^T + b + (alpha / rank) x A^T B^T."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from submillion.model.functional import merged_linear, merged_weight
-
-# (shape, rate, like) -> a mask of like's dtype and device: 0 or the inverse of the share that is kept; None for rate 0.
-Dropout = Callable[[Sequence[int], float, Tensor], Tensor | None]
+from submillion.model.functional import Dropout, linear, merged_linear, merged_weight
 
 
 class LoraLinear(nn.Module):
@@ -68,11 +65,13 @@ class LoraLinear(nn.Module):
         weight, bias = self.weight[first:last], self.bias[first:last].to(x.dtype)
         adapted = [name for name in names if name in self.lora_A]
         if not adapted or self.merged:
-            return F.linear(x, weight.to(x.dtype), bias)
+            weight = weight.to(x.dtype)
+            return F.linear(x, weight, bias) if self.weight.requires_grad else linear(x, weight, bias)
+        if not self.weight.requires_grad and not (dropout and self.dropout_rate):
+            rows = [(start - first, end - first) for start, end in (self.rows[name] for name in adapted)]
+            return merged_linear(x, weight, bias, self.scaling, rows, *self._adapters(adapted))
         # The adapters of one input are one: [rank of all, in] and [out, rank of all].
         lora_A, lora_B = torch.cat([self.lora_A[name] for name in adapted]), self._block_diagonal(names)
-        if not self.weight.requires_grad and not (dropout and self.dropout_rate):
-            return merged_linear(x, weight, bias, lora_A, lora_B)
         y = F.linear(x, weight.to(x.dtype), bias)
         keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
         z = F.linear(x if keep is None else x * keep, lora_A.to(x.dtype)).flatten(0, -2)
@@ -85,6 +84,10 @@ class LoraLinear(nn.Module):
         """Whether the weight stays in fp32 for the adapters' product to be added to it: rounded before, it would
         round small updates away. Where the weight itself is trained, it is a parameter and in fp32 anyway."""
         return bool(len(self.lora_A))
+
+    def _adapters(self, names: Sequence[str]) -> list[Tensor]:
+        """lora_A and lora_B of each part in turn."""
+        return [matrix[name] for name in names for matrix in (self.lora_A, self.lora_B)]
 
     def _block_diagonal(self, names: Sequence[str]) -> Tensor:
         """(alpha / rank) B of every part in its own rows and columns: [out, adapters * rank]."""
@@ -103,9 +106,15 @@ class LoraLinear(nn.Module):
         """Adds the adapters to the pretrained weight, in fp32, rounded once to the compute type. Twice is once."""
         if self.merged or not len(self.lora_A):
             return
-        lora_A, lora_B = torch.cat(list(self.lora_A.values())), self._block_diagonal(list(self.rows))
+        adapted = list(self.lora_A)
         self._pretrained = self.weight.data
-        self.weight.data = merged_weight(self.weight.data, lora_A, lora_B, self.bias.dtype)
+        self.weight.data = merged_weight(
+            self.weight.data,
+            self.scaling,
+            [self.rows[name] for name in adapted],
+            self._adapters(adapted),
+            self.bias.dtype,
+        )
 
     def unmerge(self) -> None:
         """Puts the pretrained weight back, bit for bit. Twice is once."""

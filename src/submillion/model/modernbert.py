@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from submillion.model.layers import PADDING_BIAS, LayerNorm, attend
-from submillion.model.lora import Dropout, LoraLinear
+from submillion.model.functional import PADDING_BIAS, AttentionMask, Dropout, gelu
+from submillion.model.layers import LayerNorm, attend
+from submillion.model.lora import LoraLinear
 from submillion.model.shape import EncoderShape, ModernBertShape
 
 
 class Reach(NamedTuple):
     """What attention in a layer depends on beside the hidden states."""
 
-    bias: Tensor | None  # fp32 [batch or 1, 1, length or 1, length], added to the scores
+    mask: AttentionMask
     cos: Tensor  # fp32 [length, head]
     sin: Tensor  # fp32 [length, head], the first half negated
 
@@ -31,19 +31,16 @@ class Reaches(NamedTuple):
     everywhere: Reach  # of those that attend to all
 
 
-def reaches(
-    shape: ModernBertShape, head_size: int, length: int, padding: Tensor | None, device: torch.device
-) -> Reaches:
-    """Of rows of `length` tokens. padding: fp32 [batch, 1, 1, length], None where there is none."""
-    near = padding
+def reaches(shape: ModernBertShape, head_size: int, length: int, mask: AttentionMask, device: torch.device) -> Reaches:
+    """Of rows of `length` tokens."""
+    near = mask
     if length > shape.window + 1:
         places = torch.arange(length, device=device)
         is_far = (places[:, None] - places[None, :]).abs() > shape.window
-        near = is_far[None, None].float() * PADDING_BIAS  # [1, 1, length, length]
-        near = near if padding is None else torch.minimum(near, padding)
+        near = mask._replace(bias=is_far[None, None].float() * PADDING_BIAS)  # [1, 1, length, length]
     return Reaches(
         Reach(near, *rotations(length, head_size, shape.local_theta, device)),
-        Reach(padding, *rotations(length, head_size, shape.global_theta, device)),
+        Reach(mask, *rotations(length, head_size, shape.global_theta, device)),
     )
 
 
@@ -86,20 +83,19 @@ class ModernBertLayer(nn.Module):
 
     def forward(self, x: Tensor, reaches: Reaches, dropout: Dropout | None, first_only: bool = False) -> Tensor:
         """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone."""
-        bias, cos, sin = reaches.everywhere if self.is_global else reaches.near
+        mask, cos, sin = reaches.everywhere if self.is_global else reaches.near
         normed = x if self.attention_norm is None else self.attention_norm(x)
         if first_only:
             query = self.attention_input(normed[:, :1], dropout, ["query"])
             key, value = self.attention_input(normed, dropout, ["key", "value"]).chunk(2, dim=-1)
-            x = x[:, :1]
-            bias = None if bias is None else bias[:, :, :1]
+            x, mask = x[:, :1], mask.of_first_query()
         else:
             query, key, value = self.attention_input(normed, dropout).chunk(3, dim=-1)
         query = rotate(query, cos[: query.shape[1]], sin[: query.shape[1]])
-        context = attend(query, rotate(key, cos, sin), value, self.num_heads, bias, dropout, self.dropout_rate)
+        context = attend((query, rotate(key, cos, sin), value), self.num_heads, mask, self.dropout_rate, dropout)
         x = x + self._dropped(self.attention_output(context, dropout), dropout)
         hidden, gate = self.intermediate(self.output_norm(x), dropout).chunk(2, dim=-1)
-        x = x + self._dropped(self.output(F.gelu(hidden) * gate, dropout), dropout)
+        x = x + self._dropped(self.output(gelu(hidden) * gate, dropout), dropout)
         return x if self.final_norm is None else self.final_norm(x)
 
     def _dropped(self, y: Tensor, dropout: Dropout | None) -> Tensor:

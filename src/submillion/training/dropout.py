@@ -40,6 +40,10 @@ class Dropout:
         bits = draws.clamp_(last_dropped, last_dropped + 1).sub_(last_dropped).mul_(scale.view(torch.int16))
         return bits.view(torch.bfloat16).view(tuple(shape)).to(like.dtype)
 
+    def key(self) -> int:
+        """64 bits from the same generator, for a mask that the C code draws."""
+        return int(self._bits.random_raw())
+
     def _on_cuda(self, shape: Sequence[int], rate: float, like: Tensor) -> Tensor:
         if not self._cuda_seeded:
             torch.cuda.manual_seed(self._cuda_seed)

@@ -1,0 +1,466 @@
+/* What a layer computes between its large matrix products, each in one pass over memory, with nothing stored that can
+   be computed again: attention with its softmax and dropout, add-dropout-norm, GELU, adapters added to a weight, and
+   the adapters' gradients. functional.py says what each is; kernels.py compiles this file and calls it.
+
+   It is compiled once for T = bfloat16 and once for T = float; arithmetic is fp32 in both. Vectors are those of GCC and
+   Clang, sixteen floats wide, which become whatever the processor has. Sizes that are vectorised over (hidden,
+   intermediate, head) are multiples of 16. */
+
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 16
+#define INLINE static inline __attribute__((always_inline))
+#define ALL_LANES(index) (int64_t index = 0; index < size; index += LANES)
+
+typedef float f32x16 __attribute__((vector_size(64)));
+typedef int32_t i32x16 __attribute__((vector_size(64)));
+typedef uint32_t u32x16 __attribute__((vector_size(64)));
+typedef uint16_t u16x16 __attribute__((vector_size(32)));
+
+/* Loading, storing, and what the vector extensions lack */
+
+INLINE f32x16 loadf(const float *p) { f32x16 x; memcpy(&x, p, sizeof x); return x; }
+INLINE void storef(float *p, f32x16 x) { memcpy(p, &x, sizeof x); }
+
+#ifdef BF16
+typedef uint16_t T;
+INLINE f32x16 load(const T *p) {
+    u16x16 half;
+    memcpy(&half, p, sizeof half);
+    return (f32x16)(__builtin_convertvector(half, u32x16) << 16);
+}
+INLINE void store(T *p, f32x16 x) { /* to the nearest, ties to even */
+    u32x16 wide = (u32x16)x;
+    wide += 0x7fff + ((wide >> 16) & 1);
+    u16x16 half = __builtin_convertvector(wide >> 16, u16x16);
+    memcpy(p, &half, sizeof half);
+}
+#else
+typedef float T;
+#define load loadf
+#define store storef
+#endif
+
+#define MOVED(x, ...) __builtin_shufflevector(x, x, __VA_ARGS__)
+#define HALVES(x) MOVED(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define QUARTERS(x) MOVED(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#define EIGHTHS(x) MOVED(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+
+INLINE f32x16 fill(float x) { return x - (f32x16){0}; }
+INLINE f32x16 choose(i32x16 where, f32x16 a, f32x16 b) { return (f32x16)((where & (i32x16)a) | (~where & (i32x16)b)); }
+INLINE f32x16 larger(f32x16 a, f32x16 b) { return choose(a > b, a, b); }
+INLINE float sum(f32x16 x) {
+    x += HALVES(x);
+    x += QUARTERS(x);
+    x += EIGHTHS(x);
+    return x[0] + x[1];
+}
+INLINE float largest(f32x16 x) {
+    x = larger(x, HALVES(x));
+    x = larger(x, QUARTERS(x));
+    x = larger(x, EIGHTHS(x));
+    return x[0] > x[1] ? x[0] : x[1];
+}
+
+/* exp(x) for x up to 80, to two units in the last place: Cephes' expf. Below -80 exactly 0: numbers near the smallest
+   there are take a hundred times as long to multiply, and weigh nothing beside 1. */
+INLINE f32x16 exp16(f32x16 x) {
+    i32x16 counts = x > -80.0f;
+    f32x16 n = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
+    i32x16 exponent = (i32x16)n << 23;
+    n -= 12582912.0f;
+    f32x16 r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    f32x16 y = 1.9875691500e-4f * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * r * r + r + 1.0f;
+    return (f32x16)(((i32x16)y + exponent) & counts);
+}
+
+/* Dropout: a hash of the element's number decides, so that the backward pass need not be told what the forward dropped */
+
+typedef struct {
+    uint32_t key[2];
+    uint32_t threshold; /* an element whose 32 bits are below is kept; 0: nothing is dropped */
+    float scale;        /* of what is kept: 1 / (1 - rate) */
+} Drop;
+
+INLINE f32x16 dropped(f32x16 x, const Drop *drop, uint32_t index) {
+    if (!drop->threshold) return x;
+    const u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    u32x16 bits = (index + lane) ^ drop->key[0]; /* triple32 (Wellons, hash-prospector), the key's second half within */
+    bits ^= bits >> 17;
+    bits *= 0xed5ad4bbu;
+    bits ^= bits >> 11;
+    bits += drop->key[1];
+    bits *= 0xac4c1b51u;
+    bits ^= bits >> 15;
+    bits *= 0x31848babu;
+    bits ^= bits >> 14;
+    return (f32x16)((i32x16)(x * drop->scale) & (bits < drop->threshold));
+}
+
+/* GELU. With `slope`, gelu'(x) takes x's place, and the backward pass is one product. */
+
+void gelu(T *x, T *y, int64_t size, int64_t slope) {
+    #pragma omp parallel for
+    for ALL_LANES(i) {
+        f32x16 v = load(x + i), z = (f32x16)((i32x16)v & 0x7fffffff) * 0.70710678f;
+        f32x16 e = exp16(-z * z), t = 1.0f / (1.0f + 0.3275911f * z); /* erf: Abramowitz and Stegun 7.1.26, to 1.5e-7 */
+        f32x16 tail = 1.061405429f * t - 1.453152027f;
+        tail = tail * t + 1.421413741f;
+        tail = tail * t - 0.284496736f;
+        tail = (tail * t + 0.254829592f) * t * e * 0.5f;
+        f32x16 cdf = choose(v < 0, tail, 1.0f - tail);
+        store(y + i, v * cdf);
+        if (slope) store(x + i, cdf + v * e * 0.39894228f);
+    }
+}
+
+void multiply(const T *x, const T *y, T *out, int64_t size) {
+    #pragma omp parallel for
+    for ALL_LANES(i) store(out + i, load(x + i) * load(y + i));
+}
+
+/* y = norm(residual + dropped(x)); x, residual, total and y are [rows, size]. total may be NULL where no gradient is due. */
+
+void add_norm(const T *x, const T *residual, const float *weight, const float *bias, float eps, const Drop *drop, T *total,
+              T *y, float *mean, float *rstd, int64_t rows, int64_t size) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t at = row * size;
+        float own[size];
+        f32x16 s = {0};
+        for ALL_LANES(i) {
+            f32x16 v = load(residual + at + i) + dropped(load(x + at + i), drop, at + i);
+            storef(own + i, v);
+            s += v;
+        }
+        float m = sum(s) / size;
+        s = fill(0);
+        for ALL_LANES(i) {
+            f32x16 distance = loadf(own + i) - m;
+            s += distance * distance;
+        }
+        float inverse = 1 / sqrtf(sum(s) / size + eps);
+        for ALL_LANES(i) {
+            f32x16 v = loadf(own + i);
+            store(y + at + i, (v - m) * inverse * loadf(weight + i) + loadf(bias + i));
+            if (total) store(total + at + i, v);
+        }
+        mean[row] = m;
+        rstd[row] = inverse;
+    }
+}
+
+/* grad_x is written only where something is dropped: otherwise it is grad_total. */
+void add_norm_backward(const T *grad, const T *total, const float *weight, const float *mean, const float *rstd,
+                       const Drop *drop, T *grad_total, T *grad_x, int64_t rows, int64_t size) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t at = row * size;
+        float own[size], normed[size];
+        f32x16 a = {0}, b = {0};
+        for ALL_LANES(i) {
+            f32x16 g = load(grad + at + i) * loadf(weight + i), n = (load(total + at + i) - mean[row]) * rstd[row];
+            storef(own + i, g);
+            storef(normed + i, n);
+            a += g;
+            b += g * n;
+        }
+        float mean_a = sum(a) / size, mean_b = sum(b) / size;
+        for ALL_LANES(i) {
+            f32x16 v = (loadf(own + i) - mean_a - loadf(normed + i) * mean_b) * rstd[row];
+            store(grad_total + at + i, v);
+            if (drop->threshold) store(grad_x + at + i, dropped(v, drop, at + i));
+        }
+    }
+}
+
+/* Small products in fp32: C[m][n] (+)= sum over k of A(m, k) B[k][n]. A has any strides; columns are a multiple of 16. */
+
+INLINE void tile(int rows, int vectors, float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column,
+                 const float *b, int64_t b_row, int64_t depth, int add) {
+    f32x16 acc[6][4];
+    #pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+        #pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) acc[i][j] = add ? loadf(c + i * c_row + LANES * j) : fill(0);
+    for (int64_t k = 0; k < depth; k++) {
+        f32x16 right[4];
+        #pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) right[j] = loadf(b + k * b_row + LANES * j);
+        #pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            float left = a[i * a_row + k * a_column];
+            #pragma GCC unroll 4
+            for (int j = 0; j < vectors; j++) acc[i][j] += left * right[j];
+        }
+    }
+    #pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+        #pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) storef(c + i * c_row + LANES * j, acc[i][j]);
+}
+
+static void product(float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row,
+                    int64_t rows, int64_t columns, int64_t depth, int add) {
+    int64_t n = 0, m;
+    #define TILE(tall, wide) \
+        tile(tall, wide, c + m * c_row + n, c_row, a + m * a_row, a_row, a_column, b + n, b_row, depth, add)
+    #define STRIPES(wide) \
+        for (; n + wide * LANES <= columns; n += wide * LANES) { \
+            for (m = 0; m + 6 <= rows; m += 6) TILE(6, wide); \
+            for (; m + 2 <= rows; m += 2) TILE(2, wide); \
+            for (; m < rows; m++) TILE(1, wide); \
+        }
+    STRIPES(4)
+    STRIPES(2)
+    STRIPES(1)
+}
+
+/* Attention, a head of a row at a time: its queries, keys and values lie in the cache as fp32 while all is computed */
+
+#define QUERIES 36 /* rows of scores at a time */
+
+typedef struct {
+    int64_t batch, queries, length, heads, size; /* queries of a row: length, or 1; size: of a head */
+    int64_t q_row, k_row, v_row;                 /* elements from a token's to the next one's */
+    int64_t bias_head;                           /* elements from a head's bias to the next one's; 0: the same for all */
+} Shape;
+
+INLINE int64_t whole(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+INLINE void read_rows(float *out, const T *x, int64_t row, int64_t rows, int64_t size, float scale) {
+    for (int64_t i = 0; i < rows; i++)
+        for ALL_LANES(c) storef(out + i * size + c, load(x + i * row + c) * scale);
+}
+INLINE void write_rows(T *out, int64_t row, const float *x, int64_t rows, int64_t size, float scale) {
+    for (int64_t i = 0; i < rows; i++)
+        for ALL_LANES(c) store(out + i * row + c, loadf(x + i * size + c) * scale);
+}
+INLINE void clear_rows(T *out, int64_t row, int64_t first, int64_t end, int64_t size) {
+    for (int64_t i = first; i < end; i++) memset(out + i * row, 0, size * sizeof(T));
+}
+/* A 16 x 16 block turned: four times, rows i and i + 8 are interleaved into rows 2 i and 2 i + 1. */
+INLINE void turn(f32x16 block[LANES]) {
+    #pragma GCC unroll 4
+    for (int round = 0; round < 4; round++) {
+        f32x16 next[LANES];
+        #pragma GCC unroll 8
+        for (int i = 0; i < LANES / 2; i++) {
+            f32x16 a = block[i], b = block[i + LANES / 2];
+            next[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            next[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+        memcpy(block, next, sizeof next);
+    }
+}
+/* x, `rows` rows of `size` -> out [size, columns], zeros in the columns after `rows` */
+INLINE void read_turned(float *out, int64_t columns, const T *x, int64_t row, int64_t rows, int64_t size) {
+    for (int64_t first = 0; first < columns; first += LANES)
+        for ALL_LANES(c) {
+            f32x16 block[LANES];
+            #pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++) block[i] = first + i < rows ? load(x + (first + i) * row + c) : fill(0);
+            turn(block);
+            #pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++) storef(out + (c + i) * columns + first, block[i]);
+        }
+}
+/* q kt + bias: [rows, width], of which the columns from n on are to weigh nothing */
+INLINE void scores_of(float *scores, int64_t width, const float *q, const float *kt, int64_t rows, int64_t n, int64_t size,
+                      const float *bias, int64_t bias_row) {
+    product(scores, width, q, size, 1, kt, width, rows, width, size, 0);
+    for (int64_t i = 0; i < rows; i++) {
+        if (bias) for (int64_t j = 0; j < n; j++) scores[i * width + j] += bias[i * bias_row + j];
+        for (int64_t j = n; j < width; j++) scores[i * width + j] = -1e30f;
+    }
+}
+
+/* norms [2, batch, heads, queries]: the highest score of a row, and the inverse of the sum of exp(score - highest). */
+void attention(const T *query, const T *key, const T *value, const float *bias, const int64_t *lengths, const Drop *drop,
+               T *out, float *norms, const Shape *shape) {
+    const Shape s = *shape;
+    int64_t size = s.size, hidden = s.heads * size, most = whole(s.length), count = s.batch * s.heads * s.queries;
+    #pragma omp parallel
+    {
+        float *q = aligned_alloc(64, sizeof(float) * (3 * most * size + QUERIES * (most + size)));
+        float *kt = q + most * size, *v = kt + most * size;
+        float *p = v + most * size, *o = p + QUERIES * most;
+        #pragma omp for
+        for (int64_t task = 0; task < s.batch * s.heads; task++) {
+            int64_t b = task / s.heads, h = task % s.heads, n = lengths[b], width = whole(n);
+            int64_t queries = s.queries < n ? s.queries : n;
+            read_rows(q, query + b * s.queries * s.q_row + h * size, s.q_row, queries, size, 1 / sqrtf(size));
+            read_turned(kt, width, key + b * s.length * s.k_row + h * size, s.k_row, n, size);
+            read_rows(v, value + b * s.length * s.v_row + h * size, s.v_row, n, size, 1);
+            T *y = out + b * s.queries * hidden + h * size;
+            for (int64_t first = 0; first < queries; first += QUERIES) {
+                int64_t rows = queries - first < QUERIES ? queries - first : QUERIES;
+                const float *own_bias = bias ? bias + h * s.bias_head + first * s.length : NULL;
+                scores_of(p, width, q + first * size, kt, rows, n, size, own_bias, s.length);
+                for (int64_t i = 0; i < rows; i++) {
+                    int64_t row = task * s.queries + first + i;
+                    float *own = p + i * width;
+                    f32x16 top = fill(-1e30f), total = {0};
+                    for (int64_t j = 0; j < width; j += LANES) top = larger(top, loadf(own + j));
+                    float highest = largest(top);
+                    for (int64_t j = 0; j < width; j += LANES) {
+                        f32x16 e = exp16(loadf(own + j) - highest);
+                        total += e;
+                        storef(own + j, dropped(e, drop, row * most + j));
+                    }
+                    norms[row] = highest;
+                    norms[count + row] = 1 / sum(total);
+                }
+                product(o, size, p, width, 1, v, size, rows, size, n, 0);
+                for (int64_t i = 0; i < rows; i++)
+                    write_rows(y + (first + i) * hidden, 0, o + i * size, 1, size, norms[count + task * s.queries + first + i]);
+            }
+            clear_rows(y, hidden, queries, s.queries, size);
+        }
+        free(q);
+    }
+}
+
+void attention_backward(const T *grad, const T *query, const T *key, const T *value, const float *bias,
+                        const int64_t *lengths, const Drop *drop, const float *norms, T *grad_query, T *grad_key,
+                        T *grad_value, const Shape *shape) {
+    const Shape s = *shape;
+    int64_t size = s.size, hidden = s.heads * size, most = whole(s.length), count = s.batch * s.heads * s.queries;
+    #pragma omp parallel
+    {
+        float *q = aligned_alloc(64, sizeof(float) * (8 * most * size + 2 * QUERIES * most));
+        float *k = q + most * size, *kt = k + most * size, *vt = kt + most * size;
+        float *g = vt + most * size, *gq = g + most * size, *gk = gq + most * size, *gv = gk + most * size;
+        float *p = gv + most * size, *gp = p + QUERIES * most;
+        #pragma omp for
+        for (int64_t task = 0; task < s.batch * s.heads; task++) {
+            int64_t b = task / s.heads, h = task % s.heads, n = lengths[b], width = whole(n);
+            int64_t queries = s.queries < n ? s.queries : n;
+            int64_t q_at = b * s.queries * s.q_row + h * size, k_at = b * s.length * s.k_row + h * size;
+            int64_t v_at = b * s.length * s.v_row + h * size;
+            float scale = 1 / sqrtf(size);
+            read_rows(q, query + q_at, s.q_row, queries, size, scale);
+            read_rows(k, key + k_at, s.k_row, n, size, 1);
+            read_rows(g, grad + b * s.queries * hidden + h * size, hidden, queries, size, 1);
+            read_turned(kt, width, key + k_at, s.k_row, n, size);
+            read_turned(vt, width, value + v_at, s.v_row, n, size);
+            for (int64_t first = 0; first < queries; first += QUERIES) {
+                int64_t rows = queries - first < QUERIES ? queries - first : QUERIES;
+                const float *own_bias = bias ? bias + h * s.bias_head + first * s.length : NULL;
+                scores_of(p, width, q + first * size, kt, rows, n, size, own_bias, s.length);
+                product(gp, width, g + first * size, size, 1, vt, width, rows, width, size, 0);
+                for (int64_t i = 0; i < rows; i++) {
+                    int64_t row = task * s.queries + first + i;
+                    float *own = p + i * width, *grad_own = gp + i * width;
+                    f32x16 dot = {0};
+                    for (int64_t j = 0; j < width; j += LANES) {
+                        f32x16 weight = exp16(loadf(own + j) - norms[row]) * norms[count + row];
+                        f32x16 grad_weight = dropped(loadf(grad_own + j), drop, row * most + j);
+                        storef(own + j, weight);
+                        storef(grad_own + j, grad_weight);
+                        dot += weight * grad_weight;
+                    }
+                    float mean = sum(dot);
+                    for (int64_t j = 0; j < width; j += LANES) {
+                        f32x16 weight = loadf(own + j);
+                        storef(grad_own + j, weight * (loadf(grad_own + j) - mean)); /* now of the scores */
+                        storef(own + j, dropped(weight, drop, row * most + j));
+                    }
+                }
+                product(gq + first * size, size, gp, width, 1, k, size, rows, size, n, 0);
+                product(gk, size, gp, 1, width, q + first * size, size, n, size, rows, first > 0);
+                product(gv, size, p, 1, width, g + first * size, size, n, size, rows, first > 0);
+            }
+            write_rows(grad_query + q_at, s.q_row, gq, queries, size, scale);
+            write_rows(grad_key + k_at, s.k_row, gk, n, size, 1);
+            write_rows(grad_value + v_at, s.v_row, gv, n, size, 1);
+            clear_rows(grad_query + q_at, s.q_row, queries, s.queries, size);
+            clear_rows(grad_key + k_at, s.k_row, n, s.length, size);
+            clear_rows(grad_value + v_at, s.v_row, n, s.length, size);
+        }
+        free(q);
+    }
+}
+
+/* Adapters: lora_A [rank, size], lora_B [rows, rank], the weight [rows, size] */
+
+void merge(const float *weight, const float *lora_A, const float *lora_B, float scaling, T *out, int64_t rows, int64_t size,
+           int64_t rank) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++)
+        for ALL_LANES(i) {
+            f32x16 v = loadf(weight + row * size + i);
+            for (int64_t r = 0; r < rank; r++) v += lora_B[row * rank + r] * scaling * loadf(lora_A + r * size + i);
+            store(out + row * size + i, v);
+        }
+}
+
+#define TOKENS 32 /* at a time, so that they stay in the cache */
+
+/* out [tokens, rank] = scale * x [tokens, size] a [rank, size]^T, in blocks of 4 tokens and 2 ranks; x and out have room
+   for a multiple of 4 tokens. */
+INLINE void narrow(float *out, const float *x, const float *a, int64_t tokens, int64_t size, int64_t rank, float scale) {
+    for (int64_t t = 0; t < tokens; t += 4)
+        for (int64_t r = 0; r < rank; r += 2) {
+            int64_t other = r + 1 < rank; /* an odd rank's last is computed twice */
+            f32x16 acc[2][4] = {{{0}}};
+            for ALL_LANES(i) {
+                f32x16 one = loadf(a + r * size + i), two = loadf(a + (r + other) * size + i);
+                #pragma GCC unroll 4
+                for (int j = 0; j < 4; j++) {
+                    f32x16 left = loadf(x + (t + j) * size + i);
+                    acc[0][j] += left * one;
+                    acc[1][j] += left * two;
+                }
+            }
+            #pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                out[(t + j) * rank + r] = sum(acc[0][j]) * scale;
+                out[(t + j) * rank + r + other] = sum(acc[1][j]) * scale;
+            }
+        }
+}
+
+/* x [tokens, columns], grad [tokens, rows] with grad_row elements between tokens, lora_Bt [rank, rows], the transposed
+   lora_B. grad_A [rank, columns] and grad_Bt [rank, rows]. Each thread sums the same tokens in every run, and the
+   threads' sums are added in their order, so the result is the same bit for bit. */
+void adapter_gradients(const T *x, const T *grad, int64_t grad_row, const float *lora_A, const float *lora_Bt, float scaling,
+                       float *grad_A, float *grad_Bt, int64_t tokens, int64_t columns, int64_t rows, int64_t rank) {
+    int64_t sums = rank * (columns + rows), threads = omp_get_max_threads();
+    float *parts = calloc(threads * sums, sizeof(float));
+    #pragma omp parallel
+    {
+        int64_t own_threads = omp_get_num_threads(), each = (tokens + own_threads - 1) / own_threads;
+        int64_t first = omp_get_thread_num() * each, end = first + each < tokens ? first + each : tokens;
+        float *own = parts + omp_get_thread_num() * sums;
+        float *xs = aligned_alloc(64, sizeof(float) * TOKENS * whole(columns + rows + 2 * rank));
+        float *gs = xs + TOKENS * columns, *z = gs + TOKENS * rows, *gz = z + TOKENS * rank;
+        memset(xs, 0, sizeof(float) * TOKENS * (columns + rows));
+        for (int64_t at = first; at < end; at += TOKENS) {
+            int64_t count = end - at < TOKENS ? end - at : TOKENS;
+            read_rows(xs, x + at * columns, columns, count, columns, 1);
+            read_rows(gs, grad + at * grad_row, grad_row, count, rows, 1);
+            narrow(z, xs, lora_A, count, columns, rank, scaling);
+            narrow(gz, gs, lora_Bt, count, rows, rank, scaling);
+            product(own, columns, gz, 1, rank, xs, columns, rank, columns, count, 1);
+            product(own + rank * columns, rows, z, 1, rank, gs, rows, rank, rows, count, 1);
+        }
+        free(xs);
+    }
+    for (int64_t i = 0; i < sums; i++) {
+        float total = 0;
+        for (int64_t thread = 0; thread < threads; thread++) total += parts[thread * sums + i];
+        if (i < rank * columns) grad_A[i] = total;
+        else grad_Bt[i - rank * columns] = total;
+    }
+    free(parts);
+}
