@@ -260,3 +260,36 @@ def test_train_and_eval_mode_merge_nothing() -> None:
     network.eval()
     network.train()
     assert all(map(torch.equal, weights(network), plain))
+
+
+def test_without_gradients_bf16_is_near_what_it_is_with_them() -> None:
+    network = adapted().to_compute(torch.bfloat16)
+    network.merge()
+    batch = ragged_batch(network.encoder.shape, LENGTHS)
+    with torch.no_grad():
+        found = network(*batch)
+    torch.testing.assert_close(found, network(*batch), atol=0.05, rtol=0)
+
+
+def test_a_packed_weight_is_packed_anew_when_it_changes() -> None:
+    network = adapted().to_compute(torch.bfloat16)
+    batch, linear = ragged_batch(network.encoder.shape, LENGTHS), network.encoder.layers[0].output
+
+    @torch.no_grad()
+    def logits() -> Tensor:
+        return network(*batch).clone()
+
+    network.merge()
+    first = logits()
+    assert torch.equal(logits(), first)
+    linear.weight.mul_(-1)  # in place
+    changed = logits()
+    assert not torch.equal(changed, first)
+    linear.weight.mul_(-1)
+    assert torch.equal(logits(), first)
+    for sign in (-1, 1):  # new weights, at whatever address
+        network.unmerge()
+        with torch.no_grad():
+            linear.lora_B["output"].mul_(-1)
+        network.merge()
+        assert torch.equal(logits(), first) == (sign == 1)

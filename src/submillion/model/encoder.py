@@ -27,7 +27,7 @@ from submillion.model.families import (
     layer_modules,
     layer_prefix,
 )
-from submillion.model.functional import AttentionMask, Dropout, gelu
+from submillion.model.functional import AttentionMask, Dropout
 from submillion.model.layers import LayerNorm, attend
 from submillion.model.lora import LoraLinear
 from submillion.model.modernbert import ModernBertLayer, Reaches, reaches
@@ -58,7 +58,7 @@ class EncoderLayer(nn.Module):
             parts = [self.attention_input(x, dropout)]
         context = attend(parts, self.num_heads, mask, rate, dropout)
         x = self.attention_norm.add(self.attention_output(context, dropout), x, rate, dropout)
-        hidden = gelu(self.intermediate(x, dropout))
+        hidden = self.intermediate(x, dropout, then_gelu=True)
         return self.output_norm.add(self.output(hidden, dropout), x, rate, dropout)
 
     def linears(self) -> list[LoraLinear]:

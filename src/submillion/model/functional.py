@@ -19,7 +19,9 @@ from submillion.model import kernels
 # Attention scores in fp32 at a time. A block of 4 MB stays in the cache and is used again; one of 12 MB, for 16 rows of
 # 128 tokens, goes back to the system each time, and its pages cost more than the softmax.
 SCORES_AT_ONCE = 1_000_000
-_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # private to torch: what its own compiler calls
+# Private to torch: what its own compiler calls. Absent, torch's public operations compute the same.
+_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_REORDER = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 PADDING_BIAS = -1e30  # a weight of exactly 0, and still finite when a score or another bias is added
 
 
@@ -97,6 +99,18 @@ def gelu(x: Tensor) -> Tensor:
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x weight^T + bias: x [..., in] -> [..., out], all of one dtype. Frozen: weight and bias get no gradient."""
     return _Linear.apply(x, weight, bias)
+
+
+def pack(weight: Tensor) -> Tensor | None:
+    """A bf16 weight [out, in] in the layout that oneDNN multiplies by, for `packed_linear`; None for any other."""
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or _LINEAR is None or _REORDER is None:
+        return None
+    return _REORDER(weight)
+
+
+def packed_linear(x: Tensor, packed: Tensor, bias: Tensor, then_gelu: bool) -> Tensor:
+    """x weight^T + bias, and its GELU before it is rounded if wanted. For prediction: without gradients."""
+    return _LINEAR(x, packed, bias, "gelu" if then_gelu else "none", [], "none" if then_gelu else "")  # type: ignore[misc]
 
 
 def merged_linear(

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from submillion.model.functional import Dropout, linear, merged_linear, merged_weight
+from submillion.model.functional import (
+    Dropout,
+    gelu,
+    linear,
+    merged_linear,
+    merged_weight,
+    pack,
+    packed_linear,
+)
 
 
 class LoraLinear(nn.Module):
@@ -39,6 +47,7 @@ class LoraLinear(nn.Module):
         self.scaling = 0.0
         self.dropout_rate = 0.0
         self._pretrained: Tensor | None = None  # kept while merged
+        self._packed: tuple[int, Tensor] | None = None  # the weight in another layout, and the weight's version then
 
     def add_adapters(
         self,
@@ -58,13 +67,26 @@ class LoraLinear(nn.Module):
             self.lora_A[part] = nn.Parameter(lora_A)
             self.lora_B[part] = nn.Parameter(torch.zeros(end - start, rank))
 
-    def forward(self, x: Tensor, dropout: Dropout | None = None, parts: Sequence[str] | None = None) -> Tensor:
-        """x [..., in] -> [..., out], or the outputs of neighbouring parts alone, in their stored order."""
+    def forward(
+        self, x: Tensor, dropout: Dropout | None = None, parts: Sequence[str] | None = None, then_gelu: bool = False
+    ) -> Tensor:
+        """x [..., in] -> [..., out], or the outputs of neighbouring parts alone, in their stored order.
+
+        then_gelu: the GELU of that. Without gradients in bf16, it is computed before the output is rounded.
+        """
         names = list(parts or self.rows)
+        adapted = [] if self.merged else [name for name in names if name in self.lora_A]
+        if not adapted and not torch.is_grad_enabled() and names == list(self.rows):
+            packed = self._pack(x.dtype)
+            if packed is not None:
+                return packed_linear(x, packed, self.bias, then_gelu)
+        y = self._linear(x, dropout, names, adapted)
+        return gelu(y) if then_gelu else y
+
+    def _linear(self, x: Tensor, dropout: Dropout | None, names: Sequence[str], adapted: Sequence[str]) -> Tensor:
         first, last = self.rows[names[0]][0], self.rows[names[-1]][1]
         weight, bias = self.weight[first:last], self.bias[first:last].to(x.dtype)
-        adapted = [name for name in names if name in self.lora_A]
-        if not adapted or self.merged:
+        if not adapted:
             weight = weight.to(x.dtype)
             return F.linear(x, weight, bias) if self.weight.requires_grad else linear(x, weight, bias)
         if not self.weight.requires_grad and not (dropout and self.dropout_rate):
@@ -78,6 +100,17 @@ class LoraLinear(nn.Module):
         # In place: autograd saved nothing of y, and a second copy of the layer's largest tensor costs a pass over it.
         y.view(-1, last - first).addmm_(z, lora_B.to(x.dtype).t())
         return y
+
+    def _pack(self, dtype: torch.dtype) -> Tensor | None:
+        """The weight as `packed_linear` wants it, kept until the weight is another; None where that has no use."""
+        if self.weight.dtype != dtype or self.weight.is_inference():
+            return None
+        if self._packed is None or self._packed[0] != self.weight._version:
+            packed = pack(self.weight)
+            if packed is None:
+                return None
+            self._packed = (self.weight._version, packed)
+        return self._packed[1]
 
     @property
     def keeps_fp32(self) -> bool:
@@ -107,7 +140,7 @@ class LoraLinear(nn.Module):
         if self.merged or not len(self.lora_A):
             return
         adapted = list(self.lora_A)
-        self._pretrained = self.weight.data
+        self._pretrained, self._packed = self.weight.data, None
         self.weight.data = merged_weight(
             self.weight.data,
             self.scaling,
@@ -119,4 +152,4 @@ class LoraLinear(nn.Module):
     def unmerge(self) -> None:
         """Puts the pretrained weight back, bit for bit. Twice is once."""
         if self._pretrained is not None:
-            self.weight.data, self._pretrained = self._pretrained, None
+            self.weight.data, self._pretrained, self._packed = self._pretrained, None, None
