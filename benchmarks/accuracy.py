@@ -51,7 +51,8 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "noise, high": ("robustness", "noise", "mean", "high"),
     "worst of 20": ("robustness", "worst_of_20"),
     "post": ("robustness", "style", "post"),
-    "BBC": ("robustness", "shift", "accuracy"),
+    "BBC": ("robustness", "shift", "BBC News", "accuracy"),
+    "modern": ("robustness", "shift", "modern news", "accuracy"),
     "attack": ("robustness", "attack", "accuracy"),
     "ECE": ("calibration", "ece"),
 }

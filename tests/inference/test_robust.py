@@ -12,6 +12,7 @@ from news import LABELS, news_rows, run_of, write_csv
 
 from submillion.cli import main
 from submillion.inference.classifier import Classifier, load_network
+from submillion.inference.robust import AG_NEWS, _shifted, _sources
 from submillion.inference.run import TrainResult, evaluate_source, train
 from submillion.model.base import find_base
 from submillion.robustness.noise import CORRUPTIONS
@@ -47,13 +48,22 @@ def test_one_command_measures_everything(
     robustness = found["robustness"]
     assert (robustness["rows"], robustness["of_rows"]) == (30, 60)
     assert set(robustness["noise"]["each"]) == set(CORRUPTIONS)
-    assert (robustness["shift"]["rows"], robustness["shift"]["left_out"]) == (15, 1)
-    assert set(robustness["shift"]["per_label"]) == set(LABELS) and robustness["shift"]["accuracy"] > 0.8
+    [(name, shift)] = robustness["shift"].items()
+    assert (name, shift["rows"], shift["left_out"]) == ("other.csv", 15, 1)
+    assert set(shift["per_label"]) == set(LABELS) and shift["accuracy"] > 0.8
     assert robustness["attack"]["accuracy"] < robustness["attack"]["clean_accuracy"]
     for name in ("reliability", "coverage", "noise"):
         assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "keyboard" in printed and "under attack" in printed and "1 left out" in printed
+
+
+def test_models_with_ag_news_labels_meet_two_other_kinds_of_news() -> None:
+    found = {name: source for name, (source, _) in _sources("auto", sorted(AG_NEWS)).items()}
+    assert "modern news" in found and set(found) <= {"modern news", "BBC News"}
+    rows, left_out = _shifted(found["modern news"], sorted(AG_NEWS), {})
+    assert np.bincount(rows.labels).tolist() == [60] * 4 and left_out == 0 and len(set(rows.texts)) == 240
+    assert _sources("auto", ["spam", "ham"]) == _sources("none", sorted(AG_NEWS)) == {}
 
 
 def test_it_repeats(trained: TrainResult, fresh_csv: Path, tmp_path: Path) -> None:

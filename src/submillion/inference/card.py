@@ -318,9 +318,8 @@ def _measures(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for name, accuracy in found["style"].items():
         yield f"rewritten by rule as a {name}", rows, f"{accuracy:.1%}"
     yield "greedy character attack, at most a fifth of the words", rows, f"{found['attack']['accuracy']:.1%}"
-    if shift := found.get("shift"):
-        kind = f"rows of another kind: {short_name(shift['source'])}"
-        yield kind, f"{shift['rows']:,}", f"{shift['accuracy']:.1%}"
+    for name, shift in found.get("shift", {}).items():
+        yield f"rows of another kind: {name}", f"{shift['rows']:,}", f"{shift['accuracy']:.1%}"
 
 
 # Details
