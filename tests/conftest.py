@@ -6,7 +6,12 @@ import string
 from importlib import metadata
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine takes its time, and no test is about speed.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # Before torch is imported: on tiny tensors a second thread waits longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -61,7 +61,7 @@ def test_no_texts():
     assert near_duplicate_groups([]).tolist() == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=9).map(" ".join), max_size=12))
 def test_groups_equal_a_direct_comparison_of_all_pairs(texts):
     def shingles(text):
@@ -87,7 +87,7 @@ def test_groups_equal_a_direct_comparison_of_all_pairs(texts):
 rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=120)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rows=rows, fraction=st.floats(0, 0.9), seed=st.integers(0, 5))
 def test_a_cut_is_a_partition_by_group_near_the_fraction(rows, fraction, seed):
     labels, groups = np.array(rows, dtype=np.int64).T
@@ -104,7 +104,7 @@ def test_a_cut_is_a_partition_by_group_near_the_fraction(rows, fraction, seed):
         assert (labels[cut] == label).sum() <= max(np.rint(fraction * (labels == label).sum()), 1) + largest
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(counts=st.lists(st.integers(2, 60), min_size=2, max_size=4), fraction=st.floats(0.01, 0.9))
 def test_without_groups_every_label_has_its_exact_share_and_both_sides(counts, fraction):
     labels = np.repeat(np.arange(len(counts)), counts)

@@ -87,7 +87,7 @@ def test_two_open_layers_of_roberta_base_are_refused() -> None:
 
 
 @given(settings_of_a_run())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_count_is_that_of_the_built_model(run: tuple[EncoderShape, ModelConfig, LoraConfig, int]) -> None:
     shape, model, lora, num_labels = run
     plan = count(shape, model, lora, num_labels)
@@ -100,7 +100,7 @@ def test_the_count_is_that_of_the_built_model(run: tuple[EncoderShape, ModelConf
 
 
 @given(settings_of_a_run(), st.integers(1, 4000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_largest_rank_fits_and_the_next_does_not(
     run: tuple[EncoderShape, ModelConfig, LoraConfig, int], budget: int
 ) -> None:
@@ -121,7 +121,7 @@ def follow(flags: str, model: ModelConfig, lora: LoraConfig) -> tuple[ModelConfi
 
 
 @given(settings_of_a_run(largest=40), st.integers(1, 3000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_way_to_fit_fits_as_it_says(run: tuple[EncoderShape, ModelConfig, LoraConfig, int], budget: int) -> None:
     shape, model, lora, num_labels = run
     assume(count(shape, model, lora, num_labels).trainable > budget)
@@ -134,7 +134,7 @@ def test_every_way_to_fit_fits_as_it_says(run: tuple[EncoderShape, ModelConfig, 
 
 
 @given(settings_of_a_run())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_fits_is_not_refused(run: tuple[EncoderShape, ModelConfig, LoraConfig, int]) -> None:
     plan = count(*run)
     assert check_budget(*run, budget=plan.trainable) == plan

@@ -209,7 +209,7 @@ def test_a_cut_file_is_refused(share: float, saved: Path, tmp_path: Path) -> Non
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_flipped_bit_is_refused_or_changes_nothing(
     place: float, bit: int, made: tuple[Artefact, TextClassifier], saved: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

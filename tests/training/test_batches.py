@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import as_tokens
 
@@ -29,7 +29,6 @@ def padded(batches: list[np.ndarray], lengths: np.ndarray) -> int:
 
 
 @given(lengths_of_rows, batch_sizes)
-@settings(deadline=None)
 def test_training_takes_every_row_once(lengths: np.ndarray, batch_size: int) -> None:
     batches = training_batches(lengths, batch_size, np.random.default_rng(0))
     assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
@@ -38,7 +37,6 @@ def test_training_takes_every_row_once(lengths: np.ndarray, batch_size: int) -> 
 
 
 @given(lengths_of_rows, batch_sizes)
-@settings(deadline=None)
 def test_evaluation_takes_every_row_once_longest_first(lengths: np.ndarray, batch_size: int) -> None:
     batches = list(evaluation_batches(lengths, batch_size))
     order = np.concatenate(batches)
@@ -107,7 +105,6 @@ def test_there_are_few_distinct_padded_lengths() -> None:
 
 
 @given(lengths_of_rows, st.integers(1, 4000))
-@settings(deadline=None)
 def test_parts_hold_every_row_once_in_order_and_few_tokens(lengths: np.ndarray, tokens: int) -> None:
     rows = np.random.default_rng(0).permutation(len(lengths))
     parts = parts_of_batch(lengths, rows, tokens)
