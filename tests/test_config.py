@@ -193,6 +193,7 @@ WRONG = [
     ("train.schedule", "step"),
     ("train.label_smoothing", 1),
     ("train.augment", 1.1),
+    ("train.adapter_scale", -0.1),
     ("train.class_weights", True),
     ("train.eval_steps", -1),
     ("train.patience", -1),
@@ -368,6 +369,10 @@ def test_the_callers_mapping_is_left_alone() -> None:
         ({"model.freeze_base": False, "model.train_last_k_layers": 0}, ["model.freeze_base = false"]),
         ({"model.train_last_k_layers": 0}, []),
         ({"model.train_last_k_layers": 0, "lora.rank": 0}, ["lora.alpha"]),
+        (
+            {"model.train_last_k_layers": 0, "lora.rank": 0, "train.adapter_scale": 0.8},
+            ["lora.alpha, lora.dropout, lora.targets, lora.layers, train.adapter_scale:"],
+        ),
         ({"model.train_last_k_layers": 0, "model.revision": "main"}, []),
         ({"model.train_last_k_layers": 0, "model.revision": "main", "model.base": "package:x"}, ["model.revision"]),
         (

@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 from tiny import tiny_shape
 
 from submillion.cli import main
-from submillion.config import Config, DataConfig, LoraConfig, ModelConfig
+from submillion.config import Config, DataConfig, LoraConfig, ModelConfig, TrainConfig
 from submillion.data.corpus import Corpus, Rows
 from submillion.inference.card import BEGIN, END, refresh_card, render_card, short_name, wilson_interval
 from submillion.inference.run import TrainResult, evaluate_source, train
@@ -198,6 +198,12 @@ def test_a_training_that_ended_before_its_schedule_says_so() -> None:
     assert "Step 3 of 4 was kept, the one of the lowest validation loss." in made()
     early = made(planned_steps=9)
     assert "of the lowest validation loss; the schedule was made for 9 steps." in early
+
+
+def test_adapters_that_were_scaled_are_told() -> None:
+    scaled = Config(train=TrainConfig(adapter_scale=0.8))
+    assert "validation loss; its adapters were then multiplied by 0.8." in made(config=scaled)
+    assert "multiplied" not in made(config=replace(scaled, lora=LoraConfig(rank=0)))
 
 
 def test_the_most_frequent_mistakes_are_named() -> None:

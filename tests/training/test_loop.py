@@ -230,6 +230,14 @@ def test_the_best_parameters_are_restored() -> None:
     assert loss == pytest.approx(min(losses.values()), abs=1e-6)
 
 
+def test_the_adapters_are_scaled_at_the_end_and_nothing_else() -> None:
+    plain, first = run(epochs=2)
+    scaled, second = run(epochs=2, adapter_scale=0.5)
+    assert second.best_step == first.best_step
+    for name, parameter in scaled.trainable().items():
+        assert torch.equal(parameter, plain.trainable()[name] * (0.5 if "lora_B" in name else 1.0)), name
+
+
 def test_patience_stops_after_so_many_evaluations_without_a_lower_loss() -> None:
     data = learnable_rows(rows=96, shuffle_labels=True)
     _, result = run(

@@ -254,8 +254,15 @@ def _recipe(config: Config, metrics: Mapping[str, Any]) -> str:
     return (
         f"{table(('setting', 'value'), chosen)}\n\n"
         "[config.toml](config.toml) holds every setting; `submillion train --recipe config.toml` trains the model "
-        f"again. Step {metrics['best_step']:,} of {metrics['steps']:,} was kept, {why}{stopped_early(metrics)}."
+        f"again. Step {metrics['best_step']:,} of {metrics['steps']:,} was kept, {why}{stopped_early(metrics)}"
+        f"{scaled(config)}."
     )
+
+
+def scaled(config: Config) -> str:
+    """What follows a sentence about the step that was kept, where its adapters were then made smaller."""
+    scale = config.train.adapter_scale
+    return f"; its adapters were then multiplied by {scale:g}" if config.lora.rank and scale != 1 else ""
 
 
 def stopped_early(metrics: Mapping[str, Any]) -> str:

@@ -71,9 +71,7 @@ class Classifier:
         if not 0 <= adapter_scale <= 2:
             raise ConfigError(f"--adapter-scale: expected 0 to 2 (1: as trained), found {adapter_scale:g}")
         network = load_network(artefact, found)
-        for layer in network.encoder.layer_list():
-            for linear in layer.linears():
-                linear.scaling *= adapter_scale
+        network.scale_adapters(adapter_scale)
         if precision == "auto" and config.train.precision == "fp32":
             precision = "fp32"
         compute = choose_compute(precision)

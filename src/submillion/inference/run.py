@@ -26,6 +26,7 @@ from submillion.inference.card import (
     refresh_card,
     render_card,
     render_robustness,
+    scaled,
     short_name,
     stopped_early,
     write_card,
@@ -196,7 +197,8 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
     yield "trainable", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} parameters"
     yield "training", f"{metrics['training_seconds']:.0f} s, {metrics['rows_per_second']:.0f} rows/s"
     why = "the lowest validation loss" if "validation" in metrics else "the last: there are no validation rows"
-    yield "kept", f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}{stopped_early(metrics)}"
+    kept = f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}{stopped_early(metrics)}"
+    yield "kept", kept + scaled(trained.classifier.config)
     yield "model", f"{folder / 'model.pt'} ({(folder / 'model.pt').stat().st_size / 1e6:.1f} MB)"
     yield "numbers", "\n".join(str(folder / name) for name in ("metrics.json", "history.jsonl", "config.toml"))
     yield "card", str(folder / CARD)

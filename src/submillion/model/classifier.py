@@ -54,6 +54,14 @@ class TextClassifier(nn.Module):
         """The declared trainable set: name -> fp32 parameter, in a fixed order. The artefact holds exactly these."""
         return dict(self.named_parameters())
 
+    @torch.no_grad()
+    def scale_adapters(self, factor: float) -> None:
+        """Multiplies what every adapter adds: by 0 the encoder is the pretrained one, by 1 nothing changes."""
+        for layer in self.encoder.layer_list():
+            for linear in layer.linears():
+                for lora_B in linear.lora_B.values():
+                    lora_B.mul_(factor)
+
     def to_compute(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "TextClassifier":
         """Casts what is frozen to the compute type, once, and moves all to the device.
 

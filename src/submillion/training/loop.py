@@ -63,9 +63,11 @@ def fit(
 ) -> FitResult:
     """Trains the model's parameters in place and leaves it with the best ones: those of the lowest validation loss.
 
-    Without validation rows, the last step's are kept. Ctrl-C ends the training and keeps the best so far, where there
-    is one and one process trains; otherwise it is a KeyboardInterrupt as ever. The model is on compute.device, its
-    frozen weights in compute.dtype. Raises TrainingError, naming the rows, where a loss is not finite.
+    The best adapters are then multiplied by config.adapter_scale, which interpolates between the pretrained and the
+    trained encoder: WiSE-FT (arXiv:2109.01903). Without validation rows, the last step's are kept. Ctrl-C ends the
+    training and keeps the best so far, where there is one and one process trains; otherwise it is a KeyboardInterrupt
+    as ever. The model is on compute.device, its frozen weights in compute.dtype. Raises TrainingError, naming the rows,
+    where a loss is not finite.
 
     The processes of `world` draw the same batches, each takes its share of their rows, and the summed gradients are one
     process's to rounding, dropout masks aside: each draws its own. All call this with the same arguments and end with
@@ -161,6 +163,7 @@ def fit(
                 break
 
     best.restore(model)
+    model.scale_adapters(config.adapter_scale)
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
         raise TrainingError(_not_finite("a trained parameter", "after the last step"))
     return FitResult(history, best.step or step, step, total_steps, best.interrupted, rows_done / training_seconds)
