@@ -26,6 +26,10 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "cache" / "submillion"
 
 
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
 def keep_of(rate: float, key: int, size: int = 1_000_000, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """The mask of a key, as what add_norm makes of ones."""
     ones = torch.ones(size // 1000, 1008, dtype=dtype)
@@ -59,14 +63,17 @@ def test_without_a_compiler_torch_s_operations_stand_in(fresh: Path, monkeypatch
     torch.testing.assert_close(gelu(x.clone()), torch.nn.functional.gelu(x))
 
 
-@pytest.mark.parametrize(("script", "said"), [("echo no such flag >&2; exit 1", "no such flag"), ("true", "kernels-")])
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [("echo in this function: >&2; echo error: no such flag >&2; exit 1", "error: no such flag"), ("true", "kernels-")],
+)
 def test_a_compiler_that_fails_is_named(script: str, said: str, fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = fresh.parent.parent / "broken-cc"
     compiler.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
     libraries, reason = kernels.built()
-    assert libraries == {} and "broken-cc could not compile them" in reason and said in reason
+    assert libraries == {} and "broken-cc or the loader failed" in reason and said in reason
     assert not list(fresh.glob("*")), "nothing half-made stays"
 
 
@@ -76,12 +83,36 @@ def test_they_can_be_turned_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @COMPILED
-def test_a_folder_that_cannot_be_written_to_is_not_needed(
-    fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("home", [False, True])
+def test_a_folder_that_stays_is_not_needed(
+    home: bool, fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").write_text("a file in its place", encoding="utf-8")
-    monkeypatch.setattr(kernels.tempfile, "gettempdir", lambda: str(tmp_path / "elsewhere"))
-    assert kernels.built().libraries and len(list((tmp_path / "elsewhere").rglob("*.so"))) == 2
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(kernels.tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    if not home:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", lambda: no_home())
+    assert kernels.built().libraries and not list((tmp_path / "elsewhere").iterdir())
+
+
+@COMPILED
+def test_a_library_that_was_cut_short_is_made_again(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kernels.built()
+    other = tmp_path / "other" / "submillion"  # for the loader knows a path that it has loaded
+    other.mkdir(parents=True)
+    for path in fresh.iterdir():
+        (other / path.name).write_bytes(path.read_bytes()[:100])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    kernels.built.cache_clear()
+    assert kernels.built().libraries and all(path.stat().st_size > 1000 for path in other.iterdir())
+
+
+def test_without_avx512_torch_s_operations_are_faster(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert kernels.built() == Built({}, "torch's own: the compiled ones want AVX-512, this processor has AVX2")
 
 
 @COMPILED
@@ -143,6 +174,29 @@ def test_nothing_depends_on_which_thread_computes_a_row(dtype: torch.dtype) -> N
         for a, b in zip(sums, found[0][1], strict=True):
             torch.testing.assert_close(a, b, atol=1e-3 if dtype == torch.float32 else 2e-3, rtol=1e-5)
     assert all(map(torch.equal, found[1][1], found[3][1]))  # two threads twice
+
+
+@COMPILED
+def test_strides_that_say_nothing_are_not_followed() -> None:
+    x, lora_A, lora_B = torch.randn(5, 48), torch.randn(2, 48), torch.randn(32, 2)
+    grad = torch.ones(()).expand(5, 32)
+    found = kernels.adapter_gradients(x, grad, lora_A, lora_B, 1.0)
+    for one, other in zip(found, kernels.adapter_gradients(x, grad.clone(), lora_A, lora_B, 1.0), strict=True):
+        assert torch.equal(one, other)
+    qkv = torch.randn(1, 3, 96).transpose(0, 1)  # three rows of one token, whose stride(1) is 288
+    assert qkv.is_contiguous() and qkv.stride(1) != 96
+    lengths, drop = torch.ones(3, dtype=torch.int64), Drop.at(0.0, 0)
+    context, _ = kernels.attention(list(qkv.split(32, -1)), 2, None, lengths, drop)
+    torch.testing.assert_close(context, qkv[..., 64:])  # one token attends to itself
+
+
+@COMPILED
+def test_the_slope_of_gelu_is_spent_once() -> None:
+    x = torch.randn(32, requires_grad=True)
+    total = gelu(x * 1).sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="computed once"):
+        total.backward()
 
 
 @COMPILED

@@ -1,6 +1,8 @@
 """LoRA: the same logits, gradients and initialisation as peft's; merging is exact, explicit and can be undone."""
 
+import copy
 import math
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -271,6 +273,16 @@ def test_without_gradients_bf16_is_near_what_it_is_with_them() -> None:
     torch.testing.assert_close(found, network(*batch), atol=0.05, rtol=0)
 
 
+def test_a_model_that_has_predicted_can_be_copied() -> None:
+    network = adapted().to_compute(torch.bfloat16)
+    batch = ragged_batch(network.encoder.shape, LENGTHS)
+    network.merge()
+    with torch.no_grad():
+        logits = network(*batch)
+        for copied in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+            assert torch.equal(copied(*batch), logits)
+
+
 def test_a_packed_weight_is_packed_anew_when_it_changes() -> None:
     network = adapted().to_compute(torch.bfloat16)
     batch, linear = ragged_batch(network.encoder.shape, LENGTHS), network.encoder.layers[0].output
@@ -287,6 +299,8 @@ def test_a_packed_weight_is_packed_anew_when_it_changes() -> None:
     assert not torch.equal(changed, first)
     linear.weight.mul_(-1)
     assert torch.equal(logits(), first)
+    linear.weight = torch.zeros_like(linear.weight)
+    assert not torch.equal(logits(), first)
     for sign in (-1, 1):  # new weights, at whatever address
         network.unmerge()
         with torch.no_grad():

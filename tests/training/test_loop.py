@@ -19,6 +19,7 @@ from submillion.config import LoraConfig, ModelConfig, TrainConfig
 from submillion.data.tokenizer import Tokens
 from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
+from submillion.model.lora import LoraLinear
 from submillion.training.batches import pad_batch
 from submillion.training.device import Compute
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit
@@ -259,6 +260,26 @@ def test_an_interrupt_keeps_the_best_parameters_so_far(
     logits = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
     loss = F.cross_entropy(logits, torch.from_numpy(VALIDATION.labels)).item()
     assert loss == pytest.approx(min(losses.values()), abs=1e-6)
+
+
+def test_an_interrupt_while_an_evaluation_merges_leaves_the_best_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    merge, calls = LoraLinear.merge, 0
+
+    def interrupted(linear: LoraLinear) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 15:  # in the second evaluation: there are twelve to merge
+            raise KeyboardInterrupt
+        merge(linear)
+
+    monkeypatch.setattr(LoraLinear, "merge", interrupted)
+    network, result = run(eval_steps=4, epochs=5)
+    assert result.interrupted and (result.best_step, result.steps) == (4, 8) and not network.merged
+    monkeypatch.undo()
+    logits = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
+    loss = F.cross_entropy(logits, torch.from_numpy(VALIDATION.labels)).item()
+    losses = [record["validation_loss"] for record in result.history if "validation_loss" in record]
+    assert losses == [pytest.approx(loss, abs=1e-6)]
 
 
 @pytest.mark.parametrize(("step", "validation"), [(3, VALIDATION), (9, NOTHING)])

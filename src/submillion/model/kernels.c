@@ -45,7 +45,12 @@ typedef float T;
 #define store storef
 #endif
 
-#define MOVED(x, ...) __builtin_shufflevector(x, x, __VA_ARGS__)
+#if defined(__clang__) || __GNUC__ >= 12
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (i32x16){__VA_ARGS__})
+#endif
+#define MOVED(x, ...) PICK(x, x, __VA_ARGS__)
 #define HALVES(x) MOVED(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
 #define QUARTERS(x) MOVED(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
 #define EIGHTHS(x) MOVED(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
@@ -71,7 +76,7 @@ INLINE float largest(f32x16 x) {
 INLINE f32x16 exp16(f32x16 x) {
     i32x16 counts = x > -80.0f;
     f32x16 n = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
-    i32x16 exponent = (i32x16)n << 23;
+    u32x16 exponent = (u32x16)n << 23;
     n -= 12582912.0f;
     f32x16 r = x - n * 0.693359375f + n * 2.12194440e-4f;
     f32x16 y = 1.9875691500e-4f * r + 1.3981999507e-3f;
@@ -80,7 +85,7 @@ INLINE f32x16 exp16(f32x16 x) {
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
-    return (f32x16)(((i32x16)y + exponent) & counts);
+    return (f32x16)(((u32x16)y + exponent) & (u32x16)counts);
 }
 
 /* Dropout: a hash of the element's number decides, so that the backward pass need not be told what the forward dropped */
@@ -256,8 +261,8 @@ INLINE void turn(f32x16 block[LANES]) {
         #pragma GCC unroll 8
         for (int i = 0; i < LANES / 2; i++) {
             f32x16 a = block[i], b = block[i + LANES / 2];
-            next[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            next[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            next[2 * i] = PICK(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            next[2 * i + 1] = PICK(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
         }
         memcpy(block, next, sizeof next);
     }
@@ -431,17 +436,17 @@ INLINE void narrow(float *out, const float *x, const float *a, int64_t tokens, i
 }
 
 /* x [tokens, columns], grad [tokens, rows] with grad_row elements between tokens, lora_Bt [rank, rows], the transposed
-   lora_B. grad_A [rank, columns] and grad_Bt [rank, rows]. Each thread sums the same tokens in every run, and the
-   threads' sums are added in their order, so the result is the same bit for bit. */
+   lora_B. grad_A [rank, columns] and grad_Bt [rank, rows]. There is a part of the tokens for each thread, the same in every
+   run, and the parts' sums are added in their order, so the result is the same bit for bit. */
 void adapter_gradients(const T *x, const T *grad, int64_t grad_row, const float *lora_A, const float *lora_Bt, float scaling,
                        float *grad_A, float *grad_Bt, int64_t tokens, int64_t columns, int64_t rows, int64_t rank) {
-    int64_t sums = rank * (columns + rows), threads = omp_get_max_threads();
-    float *parts = calloc(threads * sums, sizeof(float));
-    #pragma omp parallel
-    {
-        int64_t own_threads = omp_get_num_threads(), each = (tokens + own_threads - 1) / own_threads;
-        int64_t first = omp_get_thread_num() * each, end = first + each < tokens ? first + each : tokens;
-        float *own = parts + omp_get_thread_num() * sums;
+    int64_t sums = rank * (columns + rows), count_parts = omp_get_max_threads();
+    int64_t each = (tokens + count_parts - 1) / count_parts;
+    float *parts = calloc(count_parts * sums, sizeof(float));
+    #pragma omp parallel for
+    for (int64_t part = 0; part < count_parts; part++) {
+        int64_t first = part * each, end = first + each < tokens ? first + each : tokens;
+        float *own = parts + part * sums;
         float *xs = aligned_alloc(64, sizeof(float) * TOKENS * whole(columns + rows + 2 * rank));
         float *gs = xs + TOKENS * columns, *z = gs + TOKENS * rows, *gz = z + TOKENS * rank;
         memset(xs, 0, sizeof(float) * TOKENS * (columns + rows));
@@ -458,7 +463,7 @@ void adapter_gradients(const T *x, const T *grad, int64_t grad_row, const float 
     }
     for (int64_t i = 0; i < sums; i++) {
         float total = 0;
-        for (int64_t thread = 0; thread < threads; thread++) total += parts[thread * sums + i];
+        for (int64_t part = 0; part < count_parts; part++) total += parts[part * sums + i];
         if (i < rank * columns) grad_A[i] = total;
         else grad_Bt[i - rank * columns] = total;
     }

@@ -2,7 +2,8 @@
 
 The machine's own C compiler makes the two libraries once, in half a second each, for the processor it has; they stay in
 the user's cache. Where there is no compiler, functional.py computes the same with torch's operations, at about half the
-speed in bf16. The C code shares torch's pool of OpenMP threads, so neither waits for the other's.
+speed in bf16; without AVX-512 too, where they are faster than vectors of sixteen numbers that have to be taken apart.
+The C code shares torch's pool of OpenMP threads, so neither waits for the other's.
 """
 
 import ctypes
@@ -13,7 +14,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,17 +66,19 @@ def built() -> Built:
         return Built({}, f"torch's own: {_OFF}=off")
     if platform.system() != "Linux":
         return Built({}, f"torch's own: the compiled ones are for Linux so far, this is {platform.system()}")
+    capability = torch.backends.cpu.get_cpu_capability()
+    if not capability.startswith("AVX512"):
+        return Built({}, f"torch's own: the compiled ones want AVX-512, this processor has {capability}")
     compiler = shutil.which(os.environ.get("CC", "")) or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return Built({}, "torch's own, about half as fast: no C compiler (cc, gcc or $CC) was found")
     try:
-        paths = {dtype: _compiled(compiler, defines) for dtype, defines in _DEFINES.items()}
-        libraries = {dtype: ctypes.CDLL(str(path)) for dtype, path in paths.items()}
+        with _cache_folder() as folder:
+            libraries = {dtype: _library(compiler, defines, folder) for dtype, defines in _DEFINES.items()}
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        return Built(
-            {}, f"torch's own, about half as fast: {compiler} could not compile them: {said[0] if said else ''}"
-        )
+        shown = next((line for line in said if "error" in line), said[0] if said else "")
+        return Built({}, f"torch's own, about half as fast: {compiler} or the loader failed: {shown}")
     return Built(libraries, f"compiled for this processor by {compiler}")
 
 
@@ -83,33 +87,43 @@ def serve(x: Tensor, *sizes: int) -> bool:
     return x.device.type == "cpu" and not any(size % LANES for size in sizes) and x.dtype in built().libraries
 
 
-def _compiled(compiler: str, defines: Sequence[str]) -> Path:
-    """The library's file. Its name says what it was made from, so that another processor or compiler makes its own."""
+def _library(compiler: str, defines: Sequence[str], folder: Path) -> ctypes.CDLL:
+    """The library, from the folder if it is there whole, else compiled.
+
+    Its file's name says what it was made from, so that another processor or compiler makes its own.
+    """
     command = [compiler, *_FLAGS, *defines, str(SOURCE)]
     made_from = [*command[:-1], SOURCE.read_text("utf-8"), _processor(), *map(str, _torch_openmp())]
     name = f"kernels-{hashlib.sha256(chr(0).join(made_from).encode()).hexdigest()[:24]}.so"
-    path = _cache_folder() / name
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            new = Path(folder) / name
-            # torch's copy of the OpenMP library first: with one of its own, the C code would have threads of its own.
-            arguments = [*command, *map(str, _torch_openmp()), "-lm", "-o", str(new)]
-            subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120)
-            new.replace(path)
-    return path
+    path = folder / name
+    with suppress(OSError):  # not there, or cut short by a full disk or a crash
+        return ctypes.CDLL(str(path))
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        new = Path(temporary) / name
+        # torch's copy of the OpenMP library first: with one of its own, the C code would have threads of its own.
+        arguments = [*command, *map(str, _torch_openmp()), "-lm", "-o", str(new)]
+        subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120)
+        new.replace(path)
+    return ctypes.CDLL(str(path))
 
 
-def _cache_folder() -> Path:
-    """$XDG_CACHE_HOME or ~/.cache; where neither can be written to, a temporary folder of this user."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "submillion"
+@contextmanager
+def _cache_folder() -> Iterator[Path]:
+    """$XDG_CACHE_HOME or ~/.cache; where neither can be written to, a folder of this process, gone afterwards.
+
+    Never one in /tmp that outlives it: another user could have put a library there first.
+    """
     try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "submillion"
         home.mkdir(parents=True, exist_ok=True)
-        if os.access(home, os.W_OK):
-            return home
-    except OSError:
-        pass
-    return Path(tempfile.gettempdir()) / f"submillion-{os.getuid()}"
+        kept = os.access(home, os.W_OK)
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        kept = False
+    if kept:
+        yield home
+        return
+    with tempfile.TemporaryDirectory(prefix="submillion-") as folder:
+        yield Path(folder)
 
 
 def _torch_openmp() -> list[Path]:
@@ -213,7 +227,8 @@ def _shape(inputs: Sequence[Tensor], num_heads: int, bias: Tensor | None) -> Sha
     batch, queries, hidden = query.shape
     length = key.shape[1]
     bias_head = queries * length if bias is not None and bias.shape[1] > 1 else 0
-    rows = (tensor.stride(1) for tensor in inputs)
+    # Of one token, stride(1) may be any number: what counts then is the way to the next row's.
+    rows = (tensor.stride(1 if tensor.shape[1] > 1 else 0) for tensor in inputs)
     return Shape(batch, queries, length, num_heads, hidden // num_heads, *rows, bias_head)
 
 
@@ -224,6 +239,7 @@ def merge(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float, out: T
 
 def adapter_gradients(x: Tensor, grad: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
     """Gradients of lora_A and lora_B, fp32. x [tokens, in]; grad [tokens, out], columns of a wider tensor do."""
+    grad = grad if grad.stride(1) == 1 else grad.contiguous()
     lora_Bt = lora_B.t().contiguous()
     grad_A, grad_Bt = torch.empty_like(lora_A), torch.empty_like(lora_Bt)
     sizes = (len(x), x.shape[1], grad.shape[1], len(lora_A))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class LoraLinear(nn.Module):
         self.scaling = 0.0
         self.dropout_rate = 0.0
         self._pretrained: Tensor | None = None  # kept while merged
-        self._packed: tuple[int, Tensor] | None = None  # the weight in another layout, and the weight's version then
+        self._packed: tuple[Tensor, int, Tensor] | None = None  # the weight, its version then, and it in another layout
 
     def add_adapters(
         self,
@@ -105,12 +106,16 @@ class LoraLinear(nn.Module):
         """The weight as `packed_linear` wants it, kept until the weight is another; None where that has no use."""
         if self.weight.dtype != dtype or self.weight.is_inference():
             return None
-        if self._packed is None or self._packed[0] != self.weight._version:
+        if self._packed is None or self._packed[0] is not self.weight or self._packed[1] != self.weight._version:
             packed = pack(self.weight)
             if packed is None:
                 return None
-            self._packed = (self.weight._version, packed)
-        return self._packed[1]
+            self._packed = (self.weight, self.weight._version, packed)
+        return self._packed[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the packed weight, which nothing can copy or pickle, and which is made again when it is wanted."""
+        return {**self.__dict__, "_packed": None}
 
     @property
     def keeps_fp32(self) -> bool:

@@ -22,9 +22,9 @@ from submillion.errors import ConfigError, DistributedError
 # A process that dies closes its connections and ends the others at once; this is for one that hangs or is cut off. All
 # of them load the same files and compute like shares between two sums, so they are never minutes apart in a sound run.
 PATIENCE = timedelta(minutes=10)
-# The last sum, kept until the next. Whoever lets go of it last frees its tensors, which takes Python's lock: a thread
-# of gloo's that asks for it while the interpreter ends aborts the process.
-_finished: list[dist.Work] = []
+# The latest sum, kept until the next, also where it fails. Whoever lets go of it last frees its tensors, which takes
+# Python's lock: a thread of gloo's that asks for it while the interpreter ends aborts the process.
+_latest: list[dist.Work] = []
 _VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them beside WORLD_SIZE
 
 
@@ -55,8 +55,8 @@ class World:
         moved = tensor.to(self.device)
         try:
             work = dist.all_reduce(moved, async_op=True)
+            _latest[:] = [work]
             work.wait()
-            _finished[:] = [work]
         except RuntimeError as error:
             raise DistributedError(_gone(error)) from None
         return tensor if moved is tensor else tensor.copy_(moved)

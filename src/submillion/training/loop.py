@@ -162,6 +162,7 @@ def fit(
             if best.stale:
                 break
 
+    model.unmerge()  # Ctrl-C may have come while an evaluation merged
     best.restore(model)
     model.scale_adapters(config.adapter_scale)
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
@@ -218,8 +219,8 @@ def _fill(
 ) -> np.ndarray:
     """Writes head(pooled hidden states) of every row into values, zeros of fp32 [rows, columns]."""
     was_merged = model.merged
-    model.merge()
     try:
+        model.merge()
         for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size)):
             if number % world.size == world.rank:
                 values[rows] = head(_pooled(model, tokens, rows, compute, prefix)).cpu().numpy()
