@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ COMMANDS = ["train", "predict", "evaluate", "export", "import", "plan"]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """What the commands call, in the place of the modules that do the work."""
+    """What the commands call, in the place of the functions that do the work."""
     seen: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def recorder(name: str) -> Any:
@@ -30,7 +29,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         "submillion.inference.run": ["train_resolved", "predict_file", "evaluate_source"],
         "submillion.inference.plan": ["show_plan"],
     }.items():
-        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{name: recorder(name) for name in names}))  # type: ignore[arg-type]
+        for name in names:
+            monkeypatch.setattr(f"{module}.{name}", recorder(name))
     return seen
 
 
@@ -201,14 +201,20 @@ def test_evaluate_hands_on_its_flags(calls: list[Any]) -> None:
 
 
 def test_evaluate_hands_on_what_robustness_is_measured_with(calls: list[Any]) -> None:
-    where = ["--data.source", "x.csv", "--assets", "plots", "--shift", "y.csv", "--label-map", "a=b", "--seed", "3"]
-    assert main(["evaluate", *where, "--adapter-scale", "0.7"]) == 0
-    assert main(["evaluate", *where, "--robustness", "--robustness-rows", "9"]) == 0
+    where = ["evaluate", "--data.source", "x.csv"]
+    options = ["--assets", "plots", "--shift", "y.csv", "--label-map", "a=b", "--seed", "3", "--robustness-rows", "9"]
+    assert main([*where, "--adapter-scale", "0.7"]) == 0
+    assert main([*where, *options, "--robustness"]) == 0
     (_, _, plain), (_, _, given) = calls
     assert plain["robustness"] is None and plain["adapter_scale"] == 0.7
     found = given["robustness"]
     assert (found.rows, found.shift, found.label_map) == (9, "y.csv", ("a=b",))
     assert (found.seed, found.assets) == (3, Path("plots"))
+
+
+def test_what_only_robustness_reads_is_refused_without_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--data.source", "x.csv", "--shift", "y.csv", "--seed", "3"]) == 2
+    assert "--shift, --seed: only read with --robustness" in capsys.readouterr().err
 
 
 # In a process of its own

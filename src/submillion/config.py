@@ -361,7 +361,9 @@ def read_flags(kind: type, argv: Sequence[str], positionals: int = 0) -> tuple[d
                 problems.append(f"{name}: takes no value, found {shown(words)}")
         except ValueError:
             problems.append(f"{name}: expected {_described(kinds[key])}, found {shown(words) or 'nothing'}")
-    problems += [f"unexpected {word!r}" for word in stray[positionals:]]
+    for word in stray[positionals:]:
+        hint = f"; fix: --data.source {word}" if "data.source" in kinds and Path(word).exists() else ""
+        problems.append(f"unexpected {word!r}{hint}")
     _refuse(problems)
     return values, stray
 

@@ -70,7 +70,7 @@ def test_label_names_given():
     assert corpus.label_names == ("b", "c", "a")
     assert set(corpus.train.labels.tolist()) == {0, 2}
     error = error_of([("x", "Sport"), ("y", "World"), ("z", "Sprots")], label_names=("World", "Sports"))
-    assert "row 1: label 'Sport' is outside World, Sports (0 to 1); did you mean Sports?" in error
+    assert "row 1: label 'Sport' is none of World, Sports; did you mean Sports?" in error
     assert "row 3: label 'Sprots'" in error
     assert "label names must differ, found twice: a" in error_of(news(), label_names=("a", "a", "b"))
 
@@ -85,7 +85,7 @@ def test_integers_from_1_become_names_in_order(write):
 def test_a_test_label_that_training_does_not_have():
     data = {"train": [("x", "a"), ("y", "b")], "test": [("z", "c")]}
     for splits in (data, dict(reversed(data.items()))):  # whichever comes first, the training rows say what labels are
-        assert "data['test']: 1 problem\n  row 1: label 'c' is outside a, b" in error_of(splits)
+        assert "data['test']: 1 problem\n  row 1: label 'c' is none of a, b" in error_of(splits)
 
 
 def test_the_sources_own_names(tmp_path):
@@ -136,7 +136,10 @@ def test_titles_and_descriptions_are_joined_in_files_and_in_memory(write):
     assert list(iter_texts(path, "Title,Description")) == [corpus.train.texts]
     assert check_texts(path, "Title,Description") == 2
     names = ("World", "Sports", "Business")
-    assert "labels that count from 1 are names themselves" in error_of(path, label_names=names, **config)
+    assert "labels count from 0, or are all of 1 to" in error_of(path, label_names=names, **config)
+    path = write("all.csv", csv + "1,Talks,Treaty\n")
+    corpus = load_corpus(DataConfig(source=str(path), label_names=names, **config), 0)
+    assert corpus.label_names == names and corpus.train.labels.tolist() == [2, 1, 0]
 
 
 def test_agnews_as_files(agnews):

@@ -125,7 +125,7 @@ def test_all_problems_of_a_file_in_one_error(write):
         "  line 7: byte 5 (0xa3) is not UTF-8; if the text is Windows-1252, save it as UTF-8\n"
         "  row 2 (line 3): the text is empty\n"
         "  row 3 (line 4): the text is empty\n"
-        "every row needs a text and, for training, a label: correct or remove these rows"
+        "every row needs a text and, but for prediction, one of the labels: correct or remove these rows"
     )
 
 
@@ -182,7 +182,7 @@ def test_a_bad_file_is_refused_with_the_reason(write, name, content, words):
 
 def test_a_missing_column_is_named_with_the_nearest(write):
     error = error_of(write("a.csv", "headlin,label\nOil,1\n"), "headline")
-    assert "no column 'headline' (--data.text-column); the columns are headlin, label; did you mean headlin?" in error
+    assert "no column 'headline' (--text-column); the columns are headlin, label; did you mean headlin?" in error
 
 
 def test_no_such_file(tmp_path):

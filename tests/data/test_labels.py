@@ -54,11 +54,18 @@ def test_names_and_integers_are_both_understood():
     assert indices.dtype == np.int64 and indices.tolist() == [1, 0, 1, 2] and not problems.count
 
 
+def test_integers_count_from_1_where_they_are_all_of_1_to_the_number_of_names():
+    assert encode([2, "1", 3, 2], ["World", "Sports", "Business"])[0].tolist() == [1, 0, 2, 1]
+    assert encode([2, 1], ["World", "Sports", "Business"])[0].tolist() == [2, 1]
+    _, problems = encode([2, 1, 3, 0], ["World", "Sports", "Business"])
+    assert problems.count == 1 and "row 3: label '3' is outside 0 to 2" in problems.worded[0]
+
+
 def test_where_names_are_integers_only_names_count():
     indices, problems = encode([1, "2", 4], ["1", "2", "3", "4"])
     assert indices.tolist() == [0, 1, 3] and not problems.count
     indices, problems = encode([0], ["1", "2"])
-    assert indices.tolist() == [-1] and problems.worded == ["row 1: label '0' is outside 1, 2 (0 to 1)"]
+    assert indices.tolist() == [-1] and problems.worded == ["row 1: label '0' is none of 1, 2"]
 
 
 def test_a_class_labels_integers_count_from_0_even_where_its_names_are_integers():
@@ -66,8 +73,8 @@ def test_a_class_labels_integers_count_from_0_even_where_its_names_are_integers(
     assert indices.tolist() == [0, 1] and not problems.count
     _, problems = encode([2, -1], ["1", "2"], own=["1", "2"])
     assert problems.worded == [
-        "row 1: label '2' is outside 1, 2 (0 to 1)",
-        "row 2: label '-1' is outside 1, 2 (0 to 1); -1 marks a row without a label",
+        "row 1: label '2' is outside 0 to 1: 1, 2; labels count from 0, or are all of 1 to the number of names",
+        "row 2: label '-1' is outside 0 to 1: 1, 2; -1 marks a row without a label",
     ]
 
 
@@ -78,7 +85,7 @@ def test_problems_name_the_row_and_the_nearest_name():
     assert problems.worded == [
         "row 3: the label is missing",
         "row 4: the label 0.5 is neither an integer nor a name",
-        "row 1: label 'Sport' is outside World, Sports, Business, Sci/Tech (0 to 3); did you mean Sports?",
-        "row 2: label '4' is outside World, Sports, Business, Sci/Tech (0 to 3); labels that count from 1 are names "
-        "themselves: give no label names",
+        "row 1: label 'Sport' is none of World, Sports, Business, Sci/Tech; did you mean Sports?",
+        "row 2: label '4' is outside 0 to 3: World, Sports, Business, Sci/Tech; labels count from 0, or are all of 1 "
+        "to the number of names",
     ]

@@ -315,7 +315,7 @@ def test_a_source_without_test_rows_for_the_model_is_refused(tiny_base: Path, ne
 
 def test_a_label_that_the_model_does_not_know_is_refused(trained: TrainResult, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "labelled.csv", [("oil price", "Business"), ("a movie", "Movies")])
-    with pytest.raises(DataError, match=r"row 2 .*label 'Movies' is outside Business, Sports, World"):
+    with pytest.raises(DataError, match=r"row 2 .*label 'Movies' is none of Business, Sports, World"):
         evaluate_source(trained.folder, str(path))
 
 

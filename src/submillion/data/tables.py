@@ -23,7 +23,7 @@ class Problems:
     """What is wrong with one file, collected so that one error names it all."""
 
     where: str
-    fix: str = "every row needs a text and, for training, a label: correct or remove these rows"
+    fix: str = "every row needs a text and, but for prediction, one of the labels: correct or remove these rows"
     worded: list[str] = field(default_factory=list)
     count: int = 0
 
@@ -92,13 +92,15 @@ def checked_texts(table: Table, column: str) -> list[str]:
     return texts
 
 
-def find_column(columns: list[str], role: str, given: str, where: str) -> str:
+def find_column(columns: list[str], role: str, given: str, where: str, flag: str = "") -> str:
     """The column for a role ('text' or 'label'): the given one, else the one whose name says so.
+
+    flag: how it can be given, for the errors; --data.ROLE-column unless told otherwise.
 
     A column named exactly as the role is taken before any other candidate. Raises DataError for a given column that is
     not there, for no candidate and for several.
     """
-    flag = f"--data.{role}-column"
+    flag = flag or f"--data.{role}-column"
     if given:
         if given in columns:
             return given
@@ -117,12 +119,12 @@ def find_column(columns: list[str], role: str, given: str, where: str) -> str:
     )
 
 
-def find_text(columns: list[str], given: str, where: str) -> list[str]:
+def find_text(columns: list[str], given: str, where: str, flag: str = "--data.text-column") -> list[str]:
     """The text column, or the columns that are given with commas between them, whose texts are read as one."""
     names = [given] if given in columns else [name.strip() for name in given.split(",") if name.strip()] or [""]
-    found = [find_column(columns, "text", name, where) for name in names]
+    found = [find_column(columns, "text", name, where, flag) for name in names]
     if len(set(found)) < len(found):
-        raise DataError(f"{where}: --data.text-column names a column twice: {given}")
+        raise DataError(f"{where}: {flag} names a column twice: {given}")
     return found
 
 
@@ -151,7 +153,7 @@ def pick_text(text_column: str, where: str) -> Pick:
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
         unnamed = not text_column and not any(column.lower() in TEXT_NAMES for column in columns)
-        return strings if unnamed and len(strings) == 1 else find_text(columns, text_column, where)
+        return strings if unnamed and len(strings) == 1 else find_text(columns, text_column, where, "--text-column")
 
     return pick
 

@@ -58,7 +58,7 @@ class Classifier:
 
         base: where the pretrained encoder is now, if not where it was in training. precision: "auto" takes the one the
         model was trained and measured in where this machine is fast at it, else fp32; "bf16" and "fp32" insist.
-        adapter_scale: 1 is the model as trained, 0 the pretrained encoder under the trained head, and between them lies
+        adapter_scale: 1 is the model as saved, 0 the pretrained encoder under the trained head, and between them lies
         a model that gives up some accuracy on rows like those trained on for rows unlike them, at no cost (WiSE-FT,
         Wortsman et al., 2022, arXiv:2109.01903).
         Raises ConfigError for a scale outside 0 to 2; ArtefactError where the file is not whole, or the base or its
@@ -69,7 +69,7 @@ class Classifier:
         found = find_base(str(base) or artefact.base["name"], "" if base else artefact.base["revision"])
         check_base(artefact, found)
         if not 0 <= adapter_scale <= 2:
-            raise ConfigError(f"--adapter-scale: expected 0 to 2 (1: as trained), found {adapter_scale:g}")
+            raise ConfigError(f"--adapter-scale: expected 0 to 2 (1: as saved), found {adapter_scale:g}")
         network = load_network(artefact, found)
         network.scale_adapters(adapter_scale)
         if precision == "auto" and config.train.precision == "fp32":

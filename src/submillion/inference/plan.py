@@ -38,7 +38,7 @@ def show_plan(resolved: Resolved, labels: int | None = None) -> None:
 
     num_labels = labels or len(resolved.config.data.label_names)
     if not num_labels:
-        raise ConfigError("how many labels? The recipe names none\nfix: add --labels N, or --data.label-names A B ...")
+        raise ConfigError("how many labels?\nfix: add --labels N, or --data.label-names A B ...")
     console = Console()
     shape = base_shape(resolved.config)
     config, budget = resolved.config, resolved.config.budget

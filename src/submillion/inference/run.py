@@ -261,6 +261,8 @@ def predict_file(
             raise ConfigError("standard input can only be read by one process\nfix: without torchrun, or give a file")
         if input == STANDARD and text_column:
             raise ConfigError("--text-column: standard input is a text a line, without columns\nfix: leave it out")
+        if STANDARD not in (input, output) and output.exists() and input.exists() and output.samefile(input):
+            raise ConfigError(f"{output} is the input: its rows would be lost\nfix: another --output")
         total = 0 if input == STANDARD else check_texts(input, text_column)
         classifier = open_classifier(model, base, precision, adapter_scale)
         chunks = stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column)

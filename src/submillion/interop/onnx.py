@@ -97,7 +97,7 @@ def check_packages() -> None:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"--to onnx needs the packages onnx and onnxruntime ({error})\nfix: pip install 'submillion[onnx]'"
+            f"--to onnx needs the packages onnx and onnxruntime ({error})\nfix: pip install onnx onnxruntime"
         ) from None
 
 

@@ -58,6 +58,10 @@ class Artefact:
         try:
             fields = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds for files that are cut or that ask for code
+            if path.open("rb").read(1) not in (b"P", b"\x80", b""):  # of a zip, a pickle, nothing
+                raise ArtefactError(
+                    f"{path} is no PyTorch file\nfix: give the folder that `submillion train` wrote, or its model.pt"
+                ) from None
             reason = str(error).split("\n")[0]
             raise ArtefactError(f"{path} is cut, altered or hostile; nothing in it was run\nfound: {reason}") from None
         if not isinstance(fields, dict) or not isinstance(fields.get("schema"), int):
@@ -86,7 +90,7 @@ def find_artefact(path: Path) -> Path:
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
         raise ArtefactError(
-            f"no model at {file}\nfix: train one first (submillion train), or give its folder with --model"
+            f"no model at {file}\nfix: train one first (submillion train), or give the folder that holds one"
         )
     return file
 

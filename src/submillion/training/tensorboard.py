@@ -23,7 +23,7 @@ def check_tensorboard() -> None:
         import tensorboard  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"--output.tensorboard needs the package tensorboard ({error})\nfix: pip install 'submillion[tensorboard]'"
+            f"--output.tensorboard needs the package tensorboard ({error})\nfix: pip install tensorboard"
         ) from None
 
 
