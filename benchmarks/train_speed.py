@@ -100,7 +100,8 @@ def alternate(sides: list[str], job: TrainJob, pairs: int, title: str = "") -> d
 
 
 def rates(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
-    return {side: [one["rows_per_second"] for one in ones] for side, ones in found.items()}
+    names = {"ours": "submillion"} | PEERS
+    return {names[side]: [one["rows_per_second"] for one in ones] for side, ones in found.items()}
 
 
 def column(ones: list[dict[str, Any]], key: str) -> list[float]:
