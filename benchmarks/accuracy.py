@@ -234,10 +234,10 @@ def print_table(table: dict[str, dict[str, str]], title: str) -> None:
     from rich.table import Table
 
     made = Table(title=title, title_justify="left")
-    for name in ("system", *MEASURES):
+    for name in ("measure", *table):
         made.add_column(name)
-    for system, cells in table.items():
-        made.add_row(system, *cells.values())
+    for measure_name in MEASURES:
+        made.add_row(measure_name, *(cells[measure_name] for cells in table.values()))
     Console().print(made)
 
 
