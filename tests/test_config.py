@@ -322,6 +322,11 @@ def test_a_wrong_flag_says_what_was_expected(words: str, text: str) -> None:
     assert message(argv=words.split()) == text
 
 
+def test_a_file_without_its_flag_is_told_which_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "")
+    assert message(argv=[str(path)]) == f"unexpected {str(path)!r}; fix: --data.source {path}"
+
+
 def test_all_problems_of_the_flags_come_in_one_error() -> None:
     lines = message(argv=["--lora.rnak", "8", "--seed", "x", "--budget"]).splitlines()
     assert lines[0] == "3 problems" and len(lines) == 4

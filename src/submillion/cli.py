@@ -45,7 +45,7 @@ submillion --version prints the version.
 examples
   submillion train                                          roberta-base on AG News, the seed recipe
   submillion train --recipe quickstart                      MiniLM on BBC News, without the network
-  submillion train --recipe quickstart --data.source news.csv   your rows
+  submillion train --recipe agnews-minilm --data.source news.csv   your rows
   submillion plan --recipe quickstart --lora.rank 8         what would train, without training it
   submillion predict news.csv --scores                      label names and probabilities in predictions.csv
   submillion predict - < texts.txt | sort | uniq -c         a label a line, as the lines come

@@ -16,7 +16,7 @@ from news import LABELS, news_rows, read_csv, run_of, write_csv
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support
 
-from submillion.errors import ArtefactError, DataError
+from submillion.errors import ArtefactError, ConfigError, DataError
 from submillion.inference import run
 from submillion.inference.classifier import Classifier
 from submillion.inference.run import TrainResult, evaluate_source, predict_file, train
@@ -170,6 +170,13 @@ def test_a_bad_file_leaves_the_earlier_answers(
     bad.write_text("id,text\n0,fine\n1,too,many\n2,fine\n3\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"(?s)row 2 \(line 3\): 3 fields.*row 4 \(line 5\): 1 fields"):
         predict_file(bad, trained.folder, output)
+
+
+def test_the_input_is_not_written_over(trained: TrainResult, texts_csv: Path) -> None:
+    before = texts_csv.read_bytes()
+    with pytest.raises(ConfigError, match="is the input: its rows would be lost"):
+        predict_file(texts_csv, trained.folder, texts_csv.parent / ".." / texts_csv.parent.name / texts_csv.name)
+    assert texts_csv.read_bytes() == before
 
 
 def test_the_whole_file_is_checked_before_the_model_is_loaded(tmp_path: Path, output: Path) -> None:

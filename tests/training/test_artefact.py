@@ -257,6 +257,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(where: str, saved: Path, tmp_pa
 def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(content)
     assert "model.pt" in refused(tmp_path)
+    assert ("is no PyTorch file" in refused(tmp_path)) == (content == b"no model")
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,8 @@ def _outside(table: Table, index: int, label: str, names: Sequence[str], counted
         hint = "; -1 marks a row without a label"
     if label == str(len(names)) and counted:
         hint = "; labels count from 0, or are all of 1 to the number of names"
-    expected = (
-        f"is outside 0 to {len(names) - 1}: {listed}" if counted and is_decimal(label) else f"is none of {listed}"
-    )
-    table.problems.add(f"{table.at(index)}: label {label!r} {expected}{hint}")
+    relation = f"outside 0 to {len(names) - 1}:" if counted and is_decimal(label) else "none of"
+    table.problems.add(f"{table.at(index)}: label {label!r} is {relation} {listed}{hint}")
 
 
 def check_names(names: Sequence[str], where: str) -> None:

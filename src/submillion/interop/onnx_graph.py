@@ -90,7 +90,7 @@ def to_onnx(network: TextClassifier, metadata: dict[str, str] | None = None) -> 
     from onnx import TensorProto, helper
 
     layers = network.encoder.layer_list()
-    if any(len(linear.lora_A) and not linear.merged for layer in layers for linear in layer.linears()):
+    if any(len(linear.lora_A) and not linear.merged for linear in network.encoder.linears()):
         raise ValueError("merge the adapters first")
     num_bytes = sum(4 * tensor.numel() for tensor in network.encoder.published_tensors().values())
     if num_bytes > _MOST_BYTES:

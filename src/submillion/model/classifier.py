@@ -57,10 +57,9 @@ class TextClassifier(nn.Module):
     @torch.no_grad()
     def scale_adapters(self, factor: float) -> None:
         """Multiplies what every adapter adds: by 0 the encoder is the pretrained one, by 1 nothing changes."""
-        for layer in self.encoder.layer_list():
-            for linear in layer.linears():
-                for lora_B in linear.lora_B.values():
-                    lora_B.mul_(factor)
+        for linear in self.encoder.linears():
+            for lora_B in linear.lora_B.values():
+                lora_B.mul_(factor)
 
     def to_compute(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "TextClassifier":
         """Casts what is frozen to the compute type, once, and moves all to the device.
@@ -81,16 +80,14 @@ class TextClassifier(nn.Module):
 
     @property
     def merged(self) -> bool:
-        return any(linear.merged for layer in self.encoder.layer_list() for linear in layer.linears())
+        return any(linear.merged for linear in self.encoder.linears())
 
     def merge(self) -> None:
         """Adds every adapter to its pretrained weight: the same logits to rounding, no adapter cost. Twice is once."""
-        for layer in self.encoder.layer_list():
-            for linear in layer.linears():
-                linear.merge()
+        for linear in self.encoder.linears():
+            linear.merge()
 
     def unmerge(self) -> None:
         """Puts every pretrained weight back, bit for bit. Twice is once."""
-        for layer in self.encoder.layer_list():
-            for linear in layer.linears():
-                linear.unmerge()
+        for linear in self.encoder.linears():
+            linear.unmerge()

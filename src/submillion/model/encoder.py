@@ -127,6 +127,10 @@ class Encoder(nn.Module):
         """`layers` with its element type, which nn.ModuleList does not carry."""
         return cast(list[Layer], list(self.layers))
 
+    def linears(self) -> list[LoraLinear]:
+        """The linear layers of all layers, from the lowest on."""
+        return [linear for layer in self.layer_list() for linear in layer.linears()]
+
     @property
     def first_trained_layer(self) -> int:
         """The lowest layer with parameters; the number of layers where none has any. What is below never changes."""

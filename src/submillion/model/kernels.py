@@ -1,8 +1,9 @@
 """Compiles and loads kernels.c: what a CPU computes between the matrix products, in fewer passes over memory.
 
 The machine's own C compiler makes the two libraries once, in half a second each, for the processor it has; they stay in
-the user's cache. Where there is no compiler, functional.py computes the same with torch's operations, at about half the
-speed in bf16; without AVX-512 too, where they are faster than vectors of sixteen numbers that have to be taken apart.
+the user's cache. Where there is no compiler, functional.py computes the same with torch's operations, at about three
+quarters of the training speed in bf16 (docs/log.md); without AVX-512 too, where they are faster than vectors of sixteen
+numbers that have to be taken apart.
 The C code shares torch's pool of OpenMP threads, so neither waits for the other's.
 """
 
@@ -71,14 +72,14 @@ def built() -> Built:
         return Built({}, f"torch's own: the compiled ones want AVX-512, this processor has {capability}")
     compiler = shutil.which(os.environ.get("CC", "")) or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        return Built({}, "torch's own, about half as fast: no C compiler (cc, gcc or $CC) was found")
+        return Built({}, "torch's own, slower: no C compiler (cc, gcc or $CC) was found")
     try:
         with _cache_folder() as folder:
             libraries = {dtype: _library(compiler, defines, folder) for dtype, defines in _DEFINES.items()}
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         shown = next((line for line in said if "error" in line), said[0] if said else "")
-        return Built({}, f"torch's own, about half as fast: {compiler} or the loader failed: {shown}")
+        return Built({}, f"torch's own, slower: {compiler} or the loader failed: {shown}")
     return Built(libraries, f"compiled for this processor by {compiler}")
 
 

@@ -58,7 +58,9 @@ class Artefact:
         try:
             fields = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds for files that are cut or that ask for code
-            if path.open("rb").read(1) not in (b"P", b"\x80", b""):  # of a zip, a pickle, nothing
+            with path.open("rb") as file:
+                first = file.read(1)
+            if first not in (b"P", b"\x80", b""):  # of a zip, a pickle, nothing
                 raise ArtefactError(
                     f"{path} is no PyTorch file\nfix: give the folder that `submillion train` wrote, or its model.pt"
                 ) from None
