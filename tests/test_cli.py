@@ -249,3 +249,15 @@ def test_a_closed_pipe_is_quiet() -> None:
     done = subprocess.run([sys.executable, "-m", "submillion", "--help"], stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     assert done.returncode == 141 and done.stderr == b""
+
+
+@pytest.mark.parametrize("before", ["", "import torch"])
+def test_garbage_collection_skips_what_a_command_imports_unless_it_was_there(before: str) -> None:
+    code = (
+        f"import gc; {before}\n"
+        "from submillion.cli import main\n"
+        "assert main(['predict', 'missing.csv', '--model', 'missing']) == 2\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 50_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", str(not before)], done.stderr
