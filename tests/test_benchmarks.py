@@ -15,7 +15,7 @@ from submillion.errors import SubmillionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
 
-from benchmarks import accuracy, gpu, prefix, report, rows, scaling, train_speed
+from benchmarks import accuracy, few_labels, gpu, prefix, report, rows, scaling, train_speed
 
 
 def test_ratios_are_taken_within_pairs() -> None:
@@ -174,3 +174,17 @@ def test_the_baseline_is_measured_as_a_classifier_is() -> None:
 def test_the_curve_over_budgets_is_drawn(tmp_path: Path) -> None:
     runs = [run_of("10,000", 0, 0.9) | {"parameters": {"trainable": n}} for n in (9_000, 90_000)]
     assert accuracy.draw_budgets(runs, tmp_path / "budget.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_draw_takes_labelled_rows_a_class_and_others_without_them() -> None:
+    labels = np.random.default_rng(0).integers(0, 4, 400)
+    chosen, others = few_labels.draw_of(labels, 5, 50, 1)
+    assert np.bincount(labels[chosen]).tolist() == [5] * 4
+    assert len(set(chosen) | set(others)) == 70
+    assert set(chosen) != set(few_labels.draw_of(labels, 5, 50, 2)[0])
+
+
+def test_few_labels_are_a_mean_and_a_deviation_over_draws() -> None:
+    runs = [{"system": "a", "rows_a_class": 8, "accuracy": right} for right in (0.86, 0.88)]
+    runs.append({"system": "a", "rows_a_class": 16, "accuracy": 0.9})
+    assert few_labels.summary(runs) == {"a": {8: "87.0 (1.4)", 16: "90.0"}}

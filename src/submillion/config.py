@@ -77,6 +77,9 @@ class DataConfig:
     """Share of the training rows kept for choosing the best step; cut by label and by group of near-equal texts."""
     test_fraction: float = 0.2
     """Share of the rows kept for the final measurement where the source brings no test split of its own."""
+    unlabelled: str = ""
+    """A file of more texts, without labels: the surest answers of a regression on the pretrained features become
+    training rows too. For a few labels a class; it takes the texts' labels to be as frequent as the training rows'."""
 
 
 @dataclass(frozen=True)

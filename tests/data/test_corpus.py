@@ -65,6 +65,25 @@ def test_fractions_of_0_leave_empty_splits():
     assert "--data.test-fraction: expected 0 or more and below 1, found 1.5" in error_of(news(), test_fraction=1.5)
 
 
+def test_unlabelled_texts_are_read_once_each_and_without_those_whose_label_is_known(write):
+    data = news()
+    path = write("more.csv", "text,source\nnew one,x\nnew two,x\nnew one,y\n" + f"{data['text'][0]},z\n")
+    config = DataConfig(text_column="text", label_column="label", unlabelled=str(path))
+    assert load_corpus(config, 0, data).unlabelled == ["new one", "new two"]
+    assert load_corpus(DataConfig(), 0, data).unlabelled == []
+
+
+def test_an_unlabelled_file_that_gives_nothing_is_refused(write):
+    path = write("same.csv", f"text\n{news()['text'][0]}\n")
+    assert "expected texts beyond those of the labelled rows, found none" in error_of(news(), unlabelled=str(path))
+    assert "no such file" in error_of(news(), unlabelled="missing.csv")
+    bad = write("bad.csv", 'text\nfine\n" "\n" "\n')
+    assert "bad.csv: 2 problems" in error_of(news(), unlabelled=str(bad))
+    other = write("other.csv", "body,more\na,b\n")
+    assert "other.csv: no text column" in error_of(news(), unlabelled=str(other))
+    assert "--data.text-column NAME" in error_of(news(), unlabelled=str(other))
+
+
 def test_label_names_given():
     corpus = load_corpus(DataConfig(label_names=("b", "c", "a")), 0, news())
     assert corpus.label_names == ("b", "c", "a")

@@ -50,7 +50,7 @@ def rows_of(labels: list[int]) -> Rows:
 def made(names: tuple[str, ...] = ("x", "y"), splits: tuple[str, ...] = ("validation", "test"), **changes: Any) -> str:
     """A card without a training run: of rows that are right but for the first of each split."""
     labels = list(range(len(names))) * 3
-    corpus = Corpus(rows_of(labels), rows_of([]), rows_of([]), names, "made up", "", "", ())
+    corpus = Corpus(rows_of(labels), rows_of([]), rows_of([]), names, "made up", "", "", (), [])
     corpus = replace(corpus, **{split: rows_of(labels) for split in splits})
     config = changes.pop("config", Config(data=DataConfig(source="someone/texts")))
     base = changes.pop("base", HUB_BASE)

@@ -19,6 +19,7 @@ from news import (
     news_rows,
     run_of,
     shuffled_labels,
+    write_csv,
 )
 from PIL import Image
 from safetensors.torch import load_file
@@ -57,6 +58,47 @@ MEASURED = {"accuracy", "macro_f1", "loss", "rows", "per_label", "confusion", "e
 
 def without_timing(metrics: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in metrics.items() if key not in TIMINGS}
+
+
+@pytest.fixture(scope="module")
+def few_labels(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, TrainResult]:
+    """Four labelled rows a label: with 300 unlabelled texts, of which 12 are these rows' own, and without."""
+    folder = tmp_path_factory.mktemp("few labels")
+    rows = news_rows(104, seed=3)
+    pool = write_csv(folder / "pool.csv", [[text] for text, _ in rows], header=["text"])
+    none_held_out = {"data__validation_fraction": 0, "data__test_fraction": 0, "train__head_first": True}
+    data = {"text": [text for text, _ in rows[:12]], "label": [label for _, label in rows[:12]]}
+    with_pool, without = (
+        train(data=data, overrides=run_of(tiny_base, folder / name, **none_held_out, data__unlabelled=unlabelled))
+        for name, unlabelled in (("with", str(pool)), ("without", ""))
+    )
+    return with_pool, without
+
+
+def test_unlabelled_texts_make_a_few_labels_better(few_labels: tuple[TrainResult, TrainResult]) -> None:
+    texts, labels = zip(*news_rows(100, seed=4), strict=True)
+    right = [np.mean(np.array(made.classifier.predict(texts)) == np.array(labels)) for made in few_labels]
+    assert right[0] > right[1]
+
+
+def test_a_run_tells_how_many_texts_it_labelled_itself(few_labels: tuple[TrainResult, TrainResult]) -> None:
+    made, without = few_labels
+    count = made.metrics["self_labelled"]
+    assert 200 <= count <= 240 and "self_labelled" not in without.metrics
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert f"{count:,} of 300 unlabelled texts of pool.csv trained the model" in card
+    assert str(made.folder.parent.parent) not in card
+    assert made.metrics["steps"] == EPOCHS * -(-(12 + count) // 16)
+
+
+def test_a_run_with_unlabelled_texts_can_be_repeated(
+    few_labels: tuple[TrainResult, TrainResult], tmp_path: Path
+) -> None:
+    made, _ = few_labels
+    rows = news_rows(104, seed=3)[:12]
+    elsewhere = {"output.dir": str(tmp_path / "again"), "output.assets": str(tmp_path / "plots")}
+    again = train(made.folder / "config.toml", data=rows, overrides=elsewhere)
+    assert_same_tensors(made.folder / "model.pt", again.folder / "model.pt")
 
 
 # What a run leaves

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from news import news_rows, run_of, write_csv
 
 from submillion.inference.run import TrainResult, predict_file, train
@@ -29,9 +30,10 @@ def flags_of(changes: dict) -> list[str]:
 
 
 def test_training_leaves_one_set_of_files_equal_to_one_process_s(
-    tiny_base: Path, news_csv: Path, tmp_path: Path
+    tiny_base: Path, news_csv: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    exact = {"model__dropout": 0.0, "lora__dropout": 0.0, "train__epochs": 1}
+    pool = write_csv(tmp_path_factory.mktemp("pool") / "pool.csv", [[text] for text, _ in news_rows(20, 5)], ["text"])
+    exact = {"model__dropout": 0.0, "lora__dropout": 0.0, "train__epochs": 1, "data__unlabelled": str(pool)}
     shared = run_of(tiny_base, tmp_path / "shared", data__source=news_csv, output__tensorboard="events", **exact)
     done = torchrun(tmp_path, "train", *flags_of(shared))
     assert done.returncode == 0, done.stderr
@@ -52,6 +54,7 @@ def test_training_leaves_one_set_of_files_equal_to_one_process_s(
         np.testing.assert_allclose(found[name].numpy(), tensor.numpy(), atol=atol, err_msg=name)
     metrics = json.loads((tmp_path / "shared/best_model/metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["rows"] == alone.metrics["test"]["rows"]
+    assert metrics["self_labelled"] == alone.metrics["self_labelled"] == 48
 
 
 def test_an_error_ends_torchrun_without_a_traceback_of_ours(tiny_base: Path, news_csv: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from submillion.config import DataConfig
+from submillion.data.files import check_texts, iter_texts
 from submillion.data.labels import check_names, label_indices, raw_labels, sorted_names
 from submillion.data.sources import Source, read_source
 from submillion.data.splits import near_duplicate_groups, stratified_group_split
@@ -35,6 +36,8 @@ class Corpus:
     """Of the data set, owner/name; empty where the rows did not come from the hub."""
     cut: tuple[str, ...]
     """The splits that were cut from the training rows, because the source has none of its own."""
+    unlabelled: list[str]
+    """Texts of config.unlabelled, each once, without those of the three splits."""
 
 
 def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Corpus:
@@ -43,7 +46,7 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
     data: a pandas DataFrame, a dict of columns, a dict of splits ("train", "test", "validation"), a list of dicts or of
     (text, label) pairs, or a path; it is never changed. A missing test split is cut from the training rows
     (test_fraction), then a missing validation split (validation_fraction); near duplicates stay on one side. A
-    fraction of 0 leaves that split empty.
+    fraction of 0 leaves that split empty. The file config.unlabelled is read for its texts alone.
 
     Raises DataError: for a source that cannot be read, and for all unusable rows of a file at once.
     """
@@ -69,8 +72,30 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
     described = source.described + (f"; cut from train: {', '.join(cuts)}" if cuts else "")
     cut_splits = tuple(split for split in missing if len(splits[split].texts))
     return Corpus(
-        train, splits["validation"], splits["test"], label_names, described, source.notice, source.hub_id, cut_splits
+        train,
+        splits["validation"],
+        splits["test"],
+        label_names,
+        described,
+        source.notice,
+        source.hub_id,
+        cut_splits,
+        _unlabelled(config, [train, splits["validation"], splits["test"]]) if config.unlabelled else [],
     )
+
+
+def _unlabelled(config: DataConfig, splits: Sequence[Rows]) -> list[str]:
+    """The texts of the file, each once, and none that a split holds: its label would be guessed where it is known."""
+    check_texts(config.unlabelled, config.text_column, "--data.text-column")  # all problems of the file at once
+    known = {text for rows in splits for text in rows.texts}
+    read = (text for chunk in iter_texts(config.unlabelled, config.text_column) for text in chunk)
+    texts = [text for text in dict.fromkeys(read) if text not in known]
+    if not texts:
+        raise DataError(
+            f"{config.unlabelled}: expected texts beyond those of the labelled rows, found none\n"
+            "fix: another file, or leave --data.unlabelled out"
+        )
+    return texts
 
 
 def load_rows(source: str, label_names: Sequence[str], text_column: str = "", label_column: str = "") -> Rows:

@@ -37,21 +37,24 @@ def iter_texts(path: str | Path, text_column: str = "", chunk_rows: int = CHUNK_
         yield texts
 
 
-def check_texts(path: str | Path, text_column: str = "") -> int:
-    """Number of rows, after one pass over the whole file. Raises DataError with all problems of the file."""
+def check_texts(path: str | Path, text_column: str = "", flag: str = "--text-column") -> int:
+    """Number of rows, after one pass over the whole file. Raises DataError with all problems of the file; it names
+    `flag` as what gives the text column."""
     path = Path(path)
     problems = _problems_of(path)
     count = 0
-    for table in _texts(path, text_column, problems, CHUNK_ROWS):
+    for table in _texts(path, text_column, problems, CHUNK_ROWS, flag):
         (column,) = table.columns
         count += len(checked_texts(table, column))
     problems.check()
     return count
 
 
-def _texts(path: Path, text_column: str, problems: Problems, chunk_rows: int) -> Iterator[Table]:
+def _texts(
+    path: Path, text_column: str, problems: Problems, chunk_rows: int, flag: str = "--text-column"
+) -> Iterator[Table]:
     """Chunks of the one column of texts."""
-    for table in _stream(path, pick_text(text_column, path.name), problems, chunk_rows):
+    for table in _stream(path, pick_text(text_column, path.name, flag), problems, chunk_rows):
         yield join_texts(table, len(table.columns))
 
 

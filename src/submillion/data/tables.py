@@ -148,12 +148,12 @@ def _joined(parts: Sequence[Any]) -> Any:
     return wrong[0] if wrong else " ".join(part.strip() for part in there if part.strip())
 
 
-def pick_text(text_column: str, where: str) -> Pick:
-    """For prediction: the text column or columns. A single column of strings is taken whatever its name."""
+def pick_text(text_column: str, where: str, flag: str = "--text-column") -> Pick:
+    """Of texts without labels: the text column or columns. A single column of strings is taken whatever its name."""
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
         unnamed = not text_column and not any(column.lower() in TEXT_NAMES for column in columns)
-        return strings if unnamed and len(strings) == 1 else find_text(columns, text_column, where, "--text-column")
+        return strings if unnamed and len(strings) == 1 else find_text(columns, text_column, where, flag)
 
     return pick
 

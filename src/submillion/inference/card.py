@@ -28,7 +28,8 @@ MOST_LABELS = 50  # rows of a table by label
 # Told even where they are the default; of the rest of the configuration, what is not.
 ALWAYS = {"model.head", "model.pooling", "model.max_length", "lora.rank", "lora.alpha", "lora.targets", "seed"}
 ALWAYS |= {f"train.{name}" for name in ("learning_rate", "epochs", "batch_size", "precision")}
-ELSEWHERE = ("model.base", "model.revision", "data.source", "data.label_names")  # in other parts of the card
+# In other parts of the card.
+ELSEWHERE = ("model.base", "model.revision", "data.source", "data.unlabelled", "data.label_names")
 _NOT_MEASURED = (
     "Not measured. `submillion evaluate --data.source FILE --robustness --model DIR`, with this folder as DIR, "
     "measures noise, style, shift and an attack, and writes what it finds here."
@@ -230,6 +231,11 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
         told.append(
             f"The {' and '.join(corpus.cut)} rows were cut from its training rows, by label; near-equal texts were "
             "kept on one side."
+        )
+    if "self_labelled" in metrics:
+        told.append(
+            f"Beside its training rows, {metrics['self_labelled']:,} of {len(corpus.unlabelled):,} unlabelled texts "
+            f"of {text(short_name(config.data.unlabelled))} trained the model, with labels that it gave them itself."
         )
     if "validation" in metrics:
         fitted = " and the temperature of the probabilities" if metrics["temperature"] != 1.0 else ""

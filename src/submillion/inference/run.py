@@ -52,9 +52,10 @@ from submillion.seeds import numpy_generator, torch_generator
 from submillion.training.artefact import Artefact, base_record, find_artefact
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import World, join
-from submillion.training.loop import FitResult, TokenRows, compute_logits, fit
+from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import progress
+from submillion.training.selftraining import self_label
 from submillion.training.tensorboard import check_tensorboard, event_writer
 
 if TYPE_CHECKING:
@@ -119,26 +120,28 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     tokenizer = Tokenizer.from_folder(base.folder)
     if config.model.clean_text:
         tokenizer.clean_texts()
-    train_rows, validation_rows, test_rows = (
-        TokenRows(tokenizer.encode(rows.texts, config.model.max_length), rows.labels)
-        for rows in (corpus.train, corpus.validation, corpus.test)
-    )
-    _print_example(console, tokenizer, train_rows, corpus, config.seed)
-
     network = TextClassifier(
         shape, config.model, config.lora, len(corpus.label_names), torch_generator(config.seed, "init")
     )
     network.encoder.load(read_checkpoint(base.folder))
     network.to_compute(compute.dtype, compute.device)
+    start = time.perf_counter()
+    learned = _self_trained(network, tokenizer, corpus, config, compute, world) if corpus.unlabelled else corpus.train
+    self_training_seconds = time.perf_counter() - start
+    train_rows, validation_rows, test_rows = (
+        TokenRows(tokenizer.encode(rows.texts, config.model.max_length), rows.labels)
+        for rows in (learned, corpus.validation, corpus.test)
+    )
+    _print_example(console, tokenizer, train_rows, corpus, config.seed)
     views = None
     if config.train.augment:
 
         def views(epoch: int) -> Tokens:
-            texts = augment(corpus.train.texts, config.train.augment, config.seed, epoch)
+            texts = augment(learned.texts, config.train.augment, config.seed, epoch)
             return tokenizer.encode(texts, config.model.max_length)
 
     with event_writer(config.output.tensorboard if world.is_first else "") as on_record:
-        start = time.perf_counter()
+        start = time.perf_counter() - self_training_seconds
         result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world, on_record, views)
         seconds = time.perf_counter() - start
 
@@ -159,7 +162,9 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     metrics["planned_steps"], metrics["interrupted"] = result.planned_steps, result.interrupted
     metrics["parameters"] = _parameter_counts(network, plan)
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
-    metrics["training_seconds"] = round(seconds, 2)  # the validations in it included
+    metrics["training_seconds"] = round(seconds, 2)  # self-training and the validations in it included
+    if corpus.unlabelled:
+        metrics["self_labelled"] = len(learned.texts) - len(corpus.train.texts)
     if world.is_first:
         _save(config, base, shape, tokenizer, corpus, network, plan, metrics, result)
     world.wait()
@@ -168,6 +173,20 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     if summary and world.is_first:
         print_summary(trained, console)
     return trained
+
+
+def _self_trained(
+    network: TextClassifier, tokenizer: Tokenizer, corpus: Corpus, config: Config, compute: Compute, world: World
+) -> Rows:
+    """The training rows, and after them the unlabelled texts that self-training is surest of, with its labels."""
+    features = []
+    for texts in (corpus.train.texts, corpus.unlabelled):
+        tokens = tokenizer.encode(texts, config.model.max_length)
+        with progress("features", len(texts), world.is_first) as advance:
+            features.append(compute_pooled(network, tokens, config.train.eval_batch_size, compute, advance, world))
+    rows, labels = self_label(features[0], corpus.train.labels, features[1])
+    texts = corpus.train.texts + [corpus.unlabelled[row] for row in rows]
+    return Rows(texts, np.concatenate([corpus.train.labels, labels]))
 
 
 def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:
@@ -196,6 +215,8 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         )
     yield "trainable", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} parameters"
     yield "training", f"{metrics['training_seconds']:.0f} s, {metrics['rows_per_second']:.0f} rows/s"
+    if "self_labelled" in metrics:
+        yield "self-labelled", f"{metrics['self_labelled']:,} unlabelled texts trained it too"
     why = "the lowest validation loss" if "validation" in metrics else "the last: there are no validation rows"
     kept = f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}{stopped_early(metrics)}"
     yield "kept", kept + scaled(trained.classifier.config)
@@ -442,6 +463,8 @@ def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Comp
     lines = [f"data       {corpus.source}: {sizes}", f"precision  {compute.precision}: {compute.reason}"]
     lines += [f"kernels    {kernels.built().reason}"] if compute.device.type == "cpu" else []
     lines += [f"processes  {world.size}, each with its share of every batch"] if world.size > 1 else []
+    if corpus.unlabelled:
+        lines.append(f"unlabelled {config.data.unlabelled}: {len(corpus.unlabelled):,} texts, the surest trained on")
     lines += [f"terms      {corpus.notice}"] if corpus.notice else []
     lines += [f"no effect  {line}" for line in without_effect(config)]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

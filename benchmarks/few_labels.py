@@ -1,0 +1,101 @@
+"""A few labels a class: `python -m benchmarks.few_labels --base DIR [--quick] [--rows 8 16 64] [--draws 5]`.
+
+From AG News' training rows each draw takes some labelled ones a class and 4,000 others without their labels, trains by
+the recipe few-label with and without the unlabelled texts, and measures on a fixed sample of the official test rows.
+The results file is written after every draw, so that a stop loses one.
+"""
+
+import argparse
+import csv
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from benchmarks import report
+from benchmarks.rows import LABELS, NoData, data_folder, read_texts
+from submillion.errors import SubmillionError
+from submillion.inference.run import train
+
+RECIPE = "few-label"
+UNLABELLED = 4_000
+SYSTEMS = (RECIPE, "labels alone")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.few_labels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--base", required=True, help="folder or hub id of all-mpnet-base-v2")
+    parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet; default $AGNEWS")
+    parser.add_argument("--rows", nargs="+", type=int, default=[8, 16, 64], help="labelled rows a class")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--test-rows", type=int, default=3_000)
+    parser.add_argument("--quick", action="store_true", help="one draw of 8 a class, 400 texts, 200 test rows")
+    given = parser.parse_args()
+    unlabelled = UNLABELLED
+    if given.quick:
+        given.rows, given.draws, given.test_rows, unlabelled = [8], 1, 200, 400
+    suffix = "-few-labels-quick" if given.quick else "-few-labels"
+    try:
+        folder = data_folder(given.data)
+        texts, labels = read_texts(folder, 40_000)
+        test = read_texts(folder, given.test_rows, "test.parquet")
+        runs: list[dict[str, Any]] = []
+        for draw in range(given.draws):
+            for count in given.rows:
+                chosen, others = draw_of(labels, count, unlabelled, draw)
+                rows = {"text": [texts[row] for row in chosen], "label": labels[chosen].tolist()}
+                for system in SYSTEMS:
+                    pool = [texts[row] for row in others] if system == RECIPE else []
+                    found = measure(given.base, rows, pool, test)
+                    runs.append({"system": system, "rows_a_class": count, "draw": draw} | found)
+                options = {"unlabelled": unlabelled, "test_rows": given.test_rows}
+                print(report.write_results([], {"options": options, "runs": runs}, suffix=suffix))
+    except (NoData, SubmillionError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("per cent of the test rows: mean (standard deviation) over the draws")
+    for system, cells in summary(runs).items():
+        print(f"{system:14}", "  ".join(f"{count} a class {cell}" for count, cell in cells.items()))
+    return 0
+
+
+def draw_of(labels: np.ndarray, count: int, unlabelled: int, draw: int) -> tuple[np.ndarray, np.ndarray]:
+    """int64 indices of `count` rows of each label, and of `unlabelled` others."""
+    order = np.random.default_rng(draw).permutation(len(labels))
+    chosen = np.concatenate([order[labels[order] == label][:count] for label in range(len(LABELS))])
+    return chosen, order[~np.isin(order, chosen)][:unlabelled]
+
+
+def measure(base: str, rows: dict[str, list], pool: list[str], test: tuple[list[str], np.ndarray]) -> dict[str, Any]:
+    """Trains once: the accuracy on the test rows, the seconds of training."""
+    settings: dict[str, Any] = {"model.base": base, "data.label_names": LABELS}
+    with tempfile.TemporaryDirectory() as out:
+        settings |= {"output.dir": out, "output.assets": out}
+        if pool:
+            settings["data.unlabelled"] = str(Path(out) / "unlabelled.csv")
+            with open(settings["data.unlabelled"], "w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([["text"], *([text] for text in pool)])
+        made = train(RECIPE, rows, settings)
+        right = made.classifier.logits(test[0]).argmax(axis=1) == test[1]
+    return {"accuracy": float(right.mean()), "training_seconds": made.metrics["training_seconds"]}
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, dict[int, str]]:
+    """{system: {rows a class: "86.9 (0.4)"}} in per cent; one draw has no deviation."""
+    table: dict[str, dict[int, str]] = {}
+    for system, count in dict.fromkeys((run["system"], run["rows_a_class"]) for run in runs):
+        values = [100 * run["accuracy"] for run in runs if (run["system"], run["rows_a_class"]) == (system, count)]
+        spread = f" ({stdev(values):.1f})" if len(values) > 1 else ""
+        table.setdefault(system, {})[count] = f"{mean(values):.1f}{spread}"
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

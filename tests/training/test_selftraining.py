@@ -1,0 +1,59 @@
+"""Self-training: a few labels and the shape of the unlabelled rows give more right labels than the few alone."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from submillion.training.selftraining import SHARE, _surest, self_label
+
+CENTRES = np.eye(8)[:3]
+
+
+def blobs(counts: list[int], spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return (CENTRES[labels] + spread * rng.standard_normal((len(labels), 8))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_labels_better_than_the_few_rows_alone(seed: int) -> None:
+    features, labels = blobs([2, 2, 2], 0.45, seed)
+    unlabelled, truth = blobs([300, 300, 300], 0.35, seed + 100)
+    alone = LogisticRegression(C=10).fit(features, labels).predict(unlabelled)
+    rows, found = self_label(features, labels, unlabelled)
+    assert (found == truth[rows]).mean() > (alone[rows] == truth[rows]).mean()
+    assert rows.dtype == found.dtype == np.int64 and (np.diff(rows) > 0).all()
+
+
+def test_it_takes_four_in_five_in_the_labelled_rows_proportions() -> None:
+    features, labels = blobs([4, 2, 2], 0.05, 0)
+    unlabelled, truth = blobs([400, 200, 200], 0.05, 1)
+    rows, found = self_label(features, labels, unlabelled)
+    assert np.bincount(found).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]
+    assert (found == truth[rows]).all()
+
+
+def test_the_length_of_a_feature_says_nothing() -> None:
+    features, labels = blobs([3, 3, 3], 0.2, 0)
+    unlabelled, _ = blobs([50, 50, 50], 0.2, 1)
+    expected = self_label(features, labels, unlabelled)
+    found = self_label(features * 7, labels, unlabelled * np.linspace(0.1, 9, 150, dtype=np.float32)[:, None])
+    assert [left.tolist() for left in found] == [right.tolist() for right in expected]
+
+
+def test_a_label_without_labelled_rows_is_never_given() -> None:
+    features, labels = blobs([3, 0, 3], 0.1, 0)
+    _, found = self_label(features, labels, blobs([20, 20, 20], 0.1, 1)[0])
+    assert set(found.tolist()) == {0, 2}
+
+
+def test_a_row_that_two_labels_want_goes_to_the_more_probable() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])
+    rows, columns = _surest(probabilities, np.array([2, 3]))
+    assert rows.tolist() == [0, 1, 2] and columns.tolist() == [0, 1, 0]
+
+
+def test_fewer_unlabelled_rows_than_labels_are_enough() -> None:
+    features, labels = blobs([2, 2, 2], 0.1, 0)
+    rows, found = self_label(features, labels, features[:1])
+    assert rows.tolist() == [0] and found.tolist() == [0]
