@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,11 @@ def main() -> int:
     parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet; default $AGNEWS")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=7600)
+    parser.add_argument("--only", nargs="+", choices=list(parts()), default=list(parts()), help="of the three")
     given = parser.parse_args()
     pairs, count = (2, 640) if given.quick else (given.pairs, given.rows)
     try:
-        rows, details = measure(given.model, given.data, pairs, count)
+        rows, details = measure(given.model, given.data, pairs, count, given.only)
     except NoData as error:
         print(error, file=sys.stderr)
         return 2
@@ -47,8 +48,16 @@ def main() -> int:
     return 0
 
 
-def measure(model: str, data: str, pairs: int, count: int) -> tuple[list[report.Row], dict[str, Any]]:
-    """The table's rows, and every measurement. Without a model, one is trained first on a few thousand rows."""
+def parts() -> dict[str, Callable[[Path, Path, list[str], int], tuple[report.Row, dict[str, Any]]]]:
+    """The three questions by name."""
+    return {part.__name__: part for part in (steady, from_file, ten_texts)}
+
+
+def measure(
+    model: str, data: str, pairs: int, count: int, only: Sequence[str] = ()
+) -> tuple[list[report.Row], dict[str, Any]]:
+    """The table's rows, and every measurement, of all `parts` or those named. Without a model, one is trained first on
+    a few thousand rows."""
     folder = data_folder(data)
     texts, _ = read_texts(folder, count, "test.parquet")
     rows, details = [], {}
@@ -57,8 +66,8 @@ def measure(model: str, data: str, pairs: int, count: int) -> tuple[list[report.
         saved = Path(model).resolve() if model else trained(folder, work)
         export(saved, work / "merged")
         export_adapter(saved, work / "adapter")
-        for part in (steady, from_file, ten_texts):
-            row, details[part.__name__] = part(saved, work, texts, pairs)
+        for name in only or parts():
+            row, details[name] = parts()[name](saved, work, texts, pairs)
             rows.append(row)
     return rows, details
 
