@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -229,9 +228,8 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
     for system, cells in table.items():
         own = [run for run in runs if run["system"] == system]
         for measure_name, path in MEASURES.items():
-            values = [100 * value for run in own if (value := value_of(run, path)) is not None]
-            spread = f" ({stdev(values):.1f})" if len(values) > 1 else ""
-            cells[measure_name] = f"{mean(values):.1f}{spread}" if values else ""
+            shares = [value for run in own if (value := value_of(run, path)) is not None]
+            cells[measure_name] = report.mean_and_deviation(shares)
     return table
 
 

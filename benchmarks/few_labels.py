@@ -2,21 +2,19 @@
 
 From AG News' training rows each draw takes some labelled ones a class and 2,000 others without their labels, trains by
 the recipe few-label with and without the unlabelled texts, and measures on a fixed sample of the official test rows.
-The results file is written after every draw, so that a stop loses one.
+The results file is written after each size of each draw, so that a stop loses one.
 """
 
 import argparse
-import csv
 import sys
 import tempfile
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
 from benchmarks import report
-from benchmarks.rows import LABELS, NoData, data_folder, read_texts
+from benchmarks.rows import LABELS, NoData, data_folder, read_texts, write_texts
 from submillion.errors import SubmillionError
 from submillion.inference.run import train
 
@@ -80,8 +78,7 @@ def measure(base: str, rows: dict[str, list], pool: list[str], test: tuple[list[
         settings |= {"output.dir": out, "output.assets": out}
         if pool:
             settings["data.unlabelled"] = str(Path(out) / "unlabelled.csv")
-            with open(settings["data.unlabelled"], "w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([["text"], *([text] for text in pool)])
+            write_texts(Path(settings["data.unlabelled"]), pool)
         made = train(RECIPE, rows, settings)
         right = made.classifier.logits(test[0]).argmax(axis=1) == test[1]
     return {"accuracy": float(right.mean()), "training_seconds": made.metrics["training_seconds"]}
@@ -91,9 +88,8 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, dict[int, str]]:
     """{system: {rows a class: "86.9 (0.4)"}} in per cent; one draw has no deviation."""
     table: dict[str, dict[int, str]] = {}
     for system, count in dict.fromkeys((run["system"], run["rows_a_class"]) for run in runs):
-        values = [100 * run["accuracy"] for run in runs if (run["system"], run["rows_a_class"]) == (system, count)]
-        spread = f" ({stdev(values):.1f})" if len(values) > 1 else ""
-        table.setdefault(system, {})[count] = f"{mean(values):.1f}{spread}"
+        own = [run["accuracy"] for run in runs if (run["system"], run["rows_a_class"]) == (system, count)]
+        table.setdefault(system, {})[count] = report.mean_and_deviation(own)
     return table
 
 

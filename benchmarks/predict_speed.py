@@ -6,7 +6,6 @@ saved one of ours (`--model`), or one trained here first; the peers run its enco
 """
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.report import ROOT
-from benchmarks.rows import NoData, child_environment, data_folder, read_texts
+from benchmarks.rows import NoData, child_environment, data_folder, read_texts, write_texts
 
 BATCH = 32
 TRAINED_ROWS = 4_000
@@ -34,7 +33,7 @@ def main() -> int:
     parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet; default $AGNEWS")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=7600)
-    parser.add_argument("--only", nargs="+", choices=list(parts()), default=list(parts()), help="of the three")
+    parser.add_argument("--only", nargs="+", choices=list(parts()), default=[], help="of the three")
     given = parser.parse_args()
     pairs, count = (2, 640) if given.quick else (given.pairs, given.rows)
     try:
@@ -206,11 +205,6 @@ def alternate(sides: dict[str, list[str]], work: Path, pairs: int, title: str) -
                 seconds[name].append(time.perf_counter() - start)
                 print(f"{title}, {name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
     return seconds
-
-
-def write_texts(path: Path, texts: list[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["text"], *([text] for text in texts)])
 
 
 def export(model: Path, folder: Path) -> None:

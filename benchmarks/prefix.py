@@ -9,7 +9,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from benchmarks import report
@@ -84,14 +84,12 @@ def print_table(runs: list[dict[str, Any]]) -> None:
     whole = [run["cached"]["seconds"] for run in runs if run["last"] == LAYERS]
     for last in dict.fromkeys(run["last"] for run in runs):
         own = [run for run in runs if run["last"] == last]
-        accuracies = [100 * run["cached"]["accuracy"] for run in own]
-        spread = f" ({stdev(accuracies):.1f})" if len(own) > 1 else ""
         seconds = mean(run["cached"]["seconds"] for run in own)
         others = [run["not cached"]["seconds"] for run in own if "not cached" in run]
         table.add_row(
             str(last),
             f"{own[0]['cached']['trainable']:,}",
-            f"{mean(accuracies):.1f}{spread}",
+            report.mean_and_deviation([run["cached"]["accuracy"] for run in own]),
             f"{seconds:.0f}",
             f"{mean(others):.0f}" if others else "",
             f"{mean(whole) / seconds:.1f}x" if whole else "",

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from importlib import metadata
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -52,6 +52,13 @@ def spread(values: Sequence[float]) -> Spread:
     if not values:
         raise ValueError("no measurements")
     return Spread(median(values), min(values), max(values))
+
+
+def mean_and_deviation(shares: Sequence[float]) -> str:
+    """Shares of 1 as "93.9 (0.1)": mean and standard deviation in per cent; one share has no deviation, none is ""."""
+    values = [100 * share for share in shares]
+    deviation = f" ({stdev(values):.1f})" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{deviation}" if values else ""
 
 
 def paired_ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:

@@ -1,5 +1,6 @@
 """What both sides train on: AG News as token ids in one file, a base folder, and how a child process is run."""
 
+import csv
 import json
 import os
 import subprocess
@@ -56,6 +57,12 @@ def read_texts(folder: Path, count: int, file: str = "train.parquet") -> tuple[l
     read = pq.read_table(folder / file, columns=["text", "label"]).to_pydict()
     order = np.resize(np.random.default_rng(0).permutation(len(read["label"])), count)
     return [read["text"][row] for row in order], np.array([read["label"][row] for row in order], dtype=np.int64)
+
+
+def write_texts(path: Path, texts: list[str]) -> None:
+    """A CSV with the one column text."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text"], *([text] for text in texts)])
 
 
 def save_rows(path: Path, ids: list[np.ndarray], labels: np.ndarray) -> None:

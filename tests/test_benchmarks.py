@@ -26,6 +26,10 @@ def test_ratios_are_taken_within_pairs() -> None:
         report.spread([])
 
 
+def test_a_share_alone_has_no_deviation_and_none_is_empty() -> None:
+    assert [report.mean_and_deviation(shares) for shares in ([], [0.9], [0.86, 0.88])] == ["", "90.0", "87.0 (1.4)"]
+
+
 def test_the_roof_is_four_flops_a_weight_and_token() -> None:
     assert report.roof_share(10_000_000, 10_000, 8e11) == pytest.approx(0.5)
     assert report.roof_share(10_000_000, 10_000, 8e11, flops_per_weight=2) == pytest.approx(0.25)

@@ -141,9 +141,9 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
             return tokenizer.encode(texts, config.model.max_length)
 
     with event_writer(config.output.tensorboard if world.is_first else "") as on_record:
-        start = time.perf_counter() - self_training_seconds
+        start = time.perf_counter()
         result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world, on_record, views)
-        seconds = time.perf_counter() - start
+        seconds = self_training_seconds + time.perf_counter() - start
 
     metrics: dict[str, Any] = {}
     temperature = 1.0
