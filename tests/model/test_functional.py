@@ -18,6 +18,8 @@ from submillion.model.functional import (
     linear,
     merged_linear,
     merged_weight,
+    pack,
+    packed_linear,
 )
 
 HEADS, HEAD, HIDDEN, LENGTH = 3, 16, 48, 7
@@ -202,9 +204,24 @@ def test_gelu() -> None:
     check(gelu(x * 1), F.gelu(x), [x], tolerance=2e-6)
 
 
+def test_gelu_of_every_bf16_number() -> None:
+    x = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.bfloat16)
+    x = x[x.isfinite() & (x.abs() < 100)]
+    x = x[: len(x) // 16 * 16].requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    found, expected = gelu(x * 1), F.gelu(exact)
+    found.sum().backward()
+    expected.sum().backward()
+    assert x.grad is not None and exact.grad is not None
+    # Rounding alone may be off by 2^-9 of the value.
+    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(x.grad.double(), exact.grad, rtol=2**-8, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, -1e30])
-def test_gelu_of_what_is_no_number_is_none(value: float) -> None:
-    found, expected = gelu(torch.full((16,), value)), F.gelu(torch.full((16,), value))
+def test_gelu_of_what_is_no_number_is_none(value: float, dtype: torch.dtype) -> None:
+    found, expected = gelu(torch.full((16,), value, dtype=dtype)), F.gelu(torch.full((16,), value, dtype=dtype))
     assert bool(found.isfinite().all()) == bool(expected.isfinite().all())
 
 
@@ -212,6 +229,19 @@ def test_linear() -> None:
     (x,) = inputs = tensors((4, 6, HIDDEN))
     weight, bias = tensors((9, HIDDEN), (9,), seed=1, grad=False)
     check(linear(x, weight, bias), F.linear(x, weight, bias), inputs)
+
+
+@pytest.mark.parametrize("tokens", [1, 24, 700])
+def test_linear_by_packed_weights(tokens: int) -> None:
+    (x,) = inputs = tensors((tokens, 64))
+    weight, bias = (tensor.bfloat16() for tensor in tensors((48, 64), (48,), seed=1, grad=False))
+    packed, turned = pack(weight), pack(weight.t())
+    if packed is None:
+        pytest.skip("this processor has no bf16 products with packed weights")
+    plain = F.linear(x.bfloat16().float(), weight.float(), bias.float())
+    found = linear(x.bfloat16(), weight, bias, packed, turned)
+    check(found.float(), plain, inputs, tolerance=2**-7)  # of the largest: a few roundings to bf16
+    assert torch.equal(packed_linear(x.bfloat16().detach(), packed, bias, then_gelu=False), found)
 
 
 ADAPTED = [[(0, 32)], [(16, 32)], [(0, 16), (32, 48)], [(0, 16), (16, 32), (32, 48)], [(3, 10)]]
@@ -269,5 +299,29 @@ def test_bf16_values_and_gradients_are_fp32_s_rounded(name: str) -> None:
         }[name]()
         (grad,) = torch.autograd.grad(y, given, direction[..., : y.shape[-1]].bfloat16().to(dtype))
         found.append((y.float(), grad.float()))
+    for rounded, exact in zip(*found, strict=True):
+        torch.testing.assert_close(rounded, exact, atol=2**-6 * exact.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("head", [16, 32, 48, 64])
+@pytest.mark.parametrize("lengths", [[1, 1], [16, 7], [37, 36], [75, 40], [130, 1]], ids=str)
+def test_bf16_attention_of_every_size_is_fp32_s_rounded(lengths: list[int], head: int, biased: bool) -> None:
+    """Its products take numbers in pairs: odd lengths, and heads that are no multiple of 32, leave halves over."""
+    (x,) = tensors((2, max(lengths), 3 * HEADS * head))
+    (direction,) = tensors((2, max(lengths), HEADS * head), seed=9, grad=False)
+    (bias,) = tensors((1, HEADS, max(lengths), max(lengths)), seed=2, grad=False)
+    tokens = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    mask = AttentionMask.of(tokens.long())._replace(bias=bias if biased else None)
+    direction = direction * tokens[..., None]
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        given = x.detach().bfloat16().to(dtype).requires_grad_()
+        dropout = (
+            FixedDropout() if kernels.serve(given, head) else None
+        )  # from one key: the same elements in both types
+        y = attention([given], HEADS, mask, 0.25, dropout)
+        (grad,) = torch.autograd.grad(y, given, direction.bfloat16().to(dtype))
+        found.append((y.float()[tokens], grad.float()))
     for rounded, exact in zip(*found, strict=True):
         torch.testing.assert_close(rounded, exact, atol=2**-6 * exact.abs().max().item(), rtol=0)

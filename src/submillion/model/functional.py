@@ -106,20 +106,25 @@ def gelu(x: Tensor) -> Tensor:
     return _KernelGelu.apply(x) if kernels.serve(x, x.numel()) and x.is_contiguous() else F.gelu(x)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x weight^T + bias: x [..., in] -> [..., out], all of one dtype. Frozen: weight and bias get no gradient."""
-    return _Linear.apply(x, weight, bias)
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor, packed: Tensor | None = None, turned: Tensor | None = None
+) -> Tensor:
+    """x weight^T + bias: x [..., in] -> [..., out], all of one dtype. Frozen: weight and bias get no gradient.
+
+    packed, turned: `pack` of the weight and of its transpose, where they are kept; the products are faster by them.
+    """
+    return _Linear.apply(x, weight, bias, packed, turned)
 
 
 def pack(weight: Tensor) -> Tensor | None:
-    """A bf16 weight [out, in] in the layout that oneDNN multiplies by, for `packed_linear`; None for any other."""
+    """A bf16 weight [out, in] in the layout that oneDNN multiplies by; None for any other."""
     if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or _LINEAR is None or _REORDER is None:
         return None
     return _REORDER(weight)
 
 
 def packed_linear(x: Tensor, packed: Tensor, bias: Tensor, then_gelu: bool) -> Tensor:
-    """x weight^T + bias, and its GELU before it is rounded if wanted. For prediction: without gradients."""
+    """x weight^T + bias, and its GELU before it is rounded if wanted. packed: of `pack`. Without gradients."""
     return _LINEAR(x, packed, bias, "gelu" if then_gelu else "none", [], "none" if then_gelu else "")  # type: ignore[misc]
 
 
@@ -163,7 +168,7 @@ def _split(parts: Sequence[Tensor]) -> list[Tensor]:
     return [view for part in parts for view in part.split(hidden, dim=-1)]
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.dtype == torch.bfloat16 and x.device.type == "cpu" and _LINEAR is not None:
         # oneDNN adds the bias to what it has in its registers; torch.addmm fills the output with it first.
         return _LINEAR(x, weight, bias, "none", [], "")
@@ -177,15 +182,19 @@ def _input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, packed: Tensor | None, turned: Tensor | None
+    ) -> Tensor:
+        ctx.turned = turned
         ctx.save_for_backward(weight)
-        return _product(x, weight, bias)
+        return _product(x, weight if packed is None else packed, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        return _input_gradient(grad, weight), None, None
+        grad_x = _input_gradient(grad, weight) if ctx.turned is None else _product(grad, ctx.turned, None)
+        return grad_x, None, None, None, None
 
 
 class _MergedLinear(torch.autograd.Function):

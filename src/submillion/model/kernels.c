@@ -12,6 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined BF16 && defined __AVX512BF16__
+#include <immintrin.h>
+#define ROUNDED /* to bfloat16, whatever is computed: instructions that are not exact to fp32's last digit will do */
+#endif
+
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
 #define ALL_LANES(index) (int64_t index = 0; index < size; index += LANES)
@@ -29,14 +34,24 @@ INLINE void storef(float *p, f32x16 x) { memcpy(p, &x, sizeof x); }
 #ifdef BF16
 typedef uint16_t T;
 INLINE f32x16 load(const T *p) {
+#ifdef ROUNDED /* one instruction where GCC makes four of the conversion */
+    __m256i half;
+    memcpy(&half, p, sizeof half);
+    return (f32x16)((u32x16)_mm512_cvtepu16_epi32(half) << 16);
+#else
     u16x16 half;
     memcpy(&half, p, sizeof half);
     return (f32x16)(__builtin_convertvector(half, u32x16) << 16);
+#endif
 }
 INLINE void store(T *p, f32x16 x) { /* to the nearest, ties to even */
+#ifdef ROUNDED
+    __m256bh half = _mm512_cvtneps_pbh((__m512)x);
+#else
     u32x16 wide = (u32x16)x;
     wide += 0x7fff + ((wide >> 16) & 1);
     u16x16 half = __builtin_convertvector(wide >> 16, u16x16);
+#endif
     memcpy(p, &half, sizeof half);
 }
 #else
@@ -56,6 +71,11 @@ typedef float T;
 #define EIGHTHS(x) MOVED(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
 
 INLINE f32x16 fill(float x) { return x - (f32x16){0}; }
+INLINE f32x16 same(const float *p) { /* sixteen times what is there, which need not be a number */
+    uint32_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return (f32x16)(bits + (u32x16){0});
+}
 INLINE f32x16 choose(i32x16 where, f32x16 a, f32x16 b) { return (f32x16)((where & (i32x16)a) | (~where & (i32x16)b)); }
 INLINE f32x16 larger(f32x16 a, f32x16 b) { return choose(a > b, a, b); }
 INLINE float sum(f32x16 x) {
@@ -71,9 +91,27 @@ INLINE float largest(f32x16 x) {
     return x[0] > x[1] ? x[0] : x[1];
 }
 
+INLINE f32x16 inverse(f32x16 x) {
+#ifdef ROUNDED
+    return (f32x16)_mm512_rcp14_ps((__m512)x);
+#else
+    return 1.0f / x;
+#endif
+}
+
 /* exp(x) for x up to 80, to two units in the last place: Cephes' expf. Below -80 exactly 0: numbers near the smallest
-   there are take a hundred times as long to multiply, and weigh nothing beside 1. */
+   there are take a hundred times as long to multiply, and weigh nothing beside 1. Where the result will be rounded to
+   bfloat16, by a polynomial of 2^r to 4e-5: half the work. */
 INLINE f32x16 exp16(f32x16 x) {
+#ifdef ROUNDED
+    f32x16 n = (f32x16)_mm512_roundscale_ps((__m512)(x * 1.44269504f), 0), r = x * 1.44269504f - n;
+    f32x16 y = 9.6181291e-3f * r + 5.5504109e-2f;
+    y = y * r + 2.4022651e-1f;
+    y = y * r + 6.9314718e-1f;
+    y = y * r + 1.0f;
+    __mmask16 counts = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-80), _CMP_GT_OQ);
+    return (f32x16)_mm512_maskz_scalef_ps(counts, (__m512)y, (__m512)n);
+#else
     i32x16 counts = x > -80.0f;
     f32x16 n = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
     u32x16 exponent = (u32x16)n << 23;
@@ -86,6 +124,7 @@ INLINE f32x16 exp16(f32x16 x) {
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
     return (f32x16)(((u32x16)y + exponent) & (u32x16)counts);
+#endif
 }
 
 /* Dropout: a hash of the element's number decides, so that the backward pass need not be told what the forward dropped */
@@ -117,7 +156,7 @@ void gelu(T *x, T *y, int64_t size, int64_t slope) {
     #pragma omp parallel for
     for ALL_LANES(i) {
         f32x16 v = load(x + i), z = (f32x16)((i32x16)v & 0x7fffffff) * 0.70710678f;
-        f32x16 e = exp16(-z * z), t = 1.0f / (1.0f + 0.3275911f * z); /* erf: Abramowitz and Stegun 7.1.26, to 1.5e-7 */
+        f32x16 e = exp16(-z * z), t = inverse(1.0f + 0.3275911f * z); /* erf: Abramowitz and Stegun 7.1.26, to 1.5e-7 */
         f32x16 tail = 1.061405429f * t - 1.453152027f;
         tail = tail * t + 1.421413741f;
         tail = tail * t - 0.284496736f;
@@ -188,10 +227,18 @@ void add_norm_backward(const T *grad, const T *total, const float *weight, const
     }
 }
 
-/* Small products in fp32: C[m][n] (+)= sum over k of A(m, k) B[k][n]. A has any strides; columns are a multiple of 16. */
+/* Small products, summed in fp32: C[m][n] (+)= sum over k of A(m, k) B[k][n]. A has any strides; columns are a multiple of
+   16. With `pairs`, A and B hold in each number's place two of bfloat16, neighbours along k, and depth counts these. */
+
+INLINE f32x16 times_plus(f32x16 left, f32x16 right, f32x16 acc, int pairs) {
+#ifdef ROUNDED
+    if (pairs) return (f32x16)_mm512_dpbf16_ps((__m512)acc, (__m512bh)left, (__m512bh)right);
+#endif
+    return acc + left * right;
+}
 
 INLINE void tile(int rows, int vectors, float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column,
-                 const float *b, int64_t b_row, int64_t depth, int add) {
+                 const float *b, int64_t b_row, int64_t depth, int add, int pairs) {
     f32x16 acc[6][4];
     #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
@@ -203,9 +250,9 @@ INLINE void tile(int rows, int vectors, float *c, int64_t c_row, const float *a,
         for (int j = 0; j < vectors; j++) right[j] = loadf(b + k * b_row + LANES * j);
         #pragma GCC unroll 6
         for (int i = 0; i < rows; i++) {
-            float left = a[i * a_row + k * a_column];
+            f32x16 left = same(a + i * a_row + k * a_column);
             #pragma GCC unroll 4
-            for (int j = 0; j < vectors; j++) acc[i][j] += left * right[j];
+            for (int j = 0; j < vectors; j++) acc[i][j] = times_plus(left, right[j], acc[i][j], pairs);
         }
     }
     #pragma GCC unroll 6
@@ -214,11 +261,11 @@ INLINE void tile(int rows, int vectors, float *c, int64_t c_row, const float *a,
         for (int j = 0; j < vectors; j++) storef(c + i * c_row + LANES * j, acc[i][j]);
 }
 
-static void product(float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row,
-                    int64_t rows, int64_t columns, int64_t depth, int add) {
+INLINE void product_of(float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column, const float *b,
+                       int64_t b_row, int64_t rows, int64_t columns, int64_t depth, int add, int pairs) {
     int64_t n = 0, m;
     #define TILE(tall, wide) \
-        tile(tall, wide, c + m * c_row + n, c_row, a + m * a_row, a_row, a_column, b + n, b_row, depth, add)
+        tile(tall, wide, c + m * c_row + n, c_row, a + m * a_row, a_row, a_column, b + n, b_row, depth, add, pairs)
     #define STRIPES(wide) \
         for (; n + wide * LANES <= columns; n += wide * LANES) { \
             for (m = 0; m + 6 <= rows; m += 6) TILE(6, wide); \
@@ -229,10 +276,26 @@ static void product(float *c, int64_t c_row, const float *a, int64_t a_row, int6
     STRIPES(2)
     STRIPES(1)
 }
+static void product(float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row,
+                    int64_t rows, int64_t columns, int64_t depth, int add) {
+    product_of(c, c_row, a, a_row, a_column, b, b_row, rows, columns, depth, add, 0);
+}
 
-/* Attention, a head of a row at a time: its queries, keys and values lie in the cache as fp32 while all is computed */
+/* Attention, a head of a row at a time: its queries, keys and values lie in the cache while all is computed, as numbers of
+   type W. What a product sums over is taken PAIR of them at a time: two of bfloat16 where the processor multiplies pairs
+   (twice the rate), else one of fp32. A pair takes an fp32 number's place, and is never read as one. */
 
-#define QUERIES 36 /* rows of scores at a time */
+#define QUERIES 36 /* rows of scores at a time: even, so that no pair of rows is divided */
+
+#ifdef ROUNDED
+typedef T W;
+#define PAIR 2
+#define storew store
+#else
+typedef float W;
+#define PAIR 1
+#define storew storef
+#endif
 
 typedef struct {
     int64_t batch, queries, length, heads, size; /* queries of a row: length, or 1; size: of a head */
@@ -241,10 +304,20 @@ typedef struct {
 } Shape;
 
 INLINE int64_t whole(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+INLINE int64_t pairs_of(int64_t n) { return (n + PAIR - 1) / PAIR; }
 
-INLINE void read_rows(float *out, const T *x, int64_t row, int64_t rows, int64_t size, float scale) {
+static void paired_product(float *c, int64_t c_row, const void *a, int64_t a_row, int64_t a_column, const float *b,
+                           int64_t rows, int64_t columns, int64_t depth, int add) {
+    product_of(c, c_row, a, a_row, a_column, b, columns, rows, columns, depth, add, PAIR == 2);
+}
+
+INLINE void read_rows(float *out, const T *x, int64_t row, int64_t rows, int64_t size) {
     for (int64_t i = 0; i < rows; i++)
-        for ALL_LANES(c) storef(out + i * size + c, load(x + i * row + c) * scale);
+        for ALL_LANES(c) storef(out + i * size + c, load(x + i * row + c));
+}
+INLINE void read_own(W *out, const T *x, int64_t row, int64_t rows, int64_t size) {
+    for (int64_t i = 0; i < rows; i++)
+        for ALL_LANES(c) storew(out + i * size + c, load(x + i * row + c));
 }
 INLINE void write_rows(T *out, int64_t row, const float *x, int64_t rows, int64_t size, float scale) {
     for (int64_t i = 0; i < rows; i++)
@@ -267,24 +340,50 @@ INLINE void turn(f32x16 block[LANES]) {
         memcpy(block, next, sizeof next);
     }
 }
-/* x, `rows` rows of `size` -> out [size, columns], zeros in the columns after `rows` */
+/* Pairs c / PAIR to c / PAIR + 15 of a row; after its end, zeros. */
+INLINE f32x16 pairs_at(const T *x, int64_t c, int64_t size) {
+#ifdef ROUNDED
+    f32x16 pairs = {0};
+    memcpy(&pairs, x + c, (size - c < 2 * LANES ? LANES : 2 * LANES) * sizeof(T));
+    return pairs;
+#else
+    return load(x + c);
+#endif
+}
+/* x, `rows` rows of `size` -> out [pairs of size, columns], zeros in the columns after `rows` */
 INLINE void read_turned(float *out, int64_t columns, const T *x, int64_t row, int64_t rows, int64_t size) {
     for (int64_t first = 0; first < columns; first += LANES)
-        for ALL_LANES(c) {
+        for (int64_t c = 0; c < size; c += LANES * PAIR) {
             f32x16 block[LANES];
             #pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++) block[i] = first + i < rows ? load(x + (first + i) * row + c) : fill(0);
+            for (int i = 0; i < LANES; i++)
+                block[i] = first + i < rows ? pairs_at(x + (first + i) * row, c, size) : fill(0);
             turn(block);
             #pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++) storef(out + (c + i) * columns + first, block[i]);
+            for (int i = 0; i < LANES; i++) storef(out + (c / PAIR + i) * columns + first, block[i]);
         }
 }
-/* q kt + bias: [rows, width], of which the columns from n on are to weigh nothing */
-INLINE void scores_of(float *scores, int64_t width, const float *q, const float *kt, int64_t rows, int64_t n, int64_t size,
+/* x, `rows` rows of `size` -> [pairs of rows, size], of the rows 2 i and 2 i + 1; in `room`, or where they are */
+INLINE const float *paired(float *room, const W *x, int64_t rows, int64_t size) {
+#ifdef ROUNDED
+    for (int64_t i = 0; i < rows; i += 2)
+        for ALL_LANES(c) {
+            u32x16 even = (u32x16)load(x + i * size + c) >> 16;
+            u32x16 odd = i + 1 < rows ? (u32x16)load(x + (i + 1) * size + c) : (u32x16){0};
+            storef(room + i / 2 * size + c, (f32x16)(even | odd));
+        }
+    return room;
+#else
+    return x;
+#endif
+}
+/* q kt + bias, both times sqrt(size): [rows, width], of which the columns from n on are to weigh nothing */
+INLINE void scores_of(float *scores, int64_t width, const W *q, const float *kt, int64_t rows, int64_t n, int64_t size,
                       const float *bias, int64_t bias_row) {
-    product(scores, width, q, size, 1, kt, width, rows, width, size, 0);
+    paired_product(scores, width, q, size / PAIR, 1, kt, rows, width, size / PAIR, 0);
+    float scale = sqrtf(size);
     for (int64_t i = 0; i < rows; i++) {
-        if (bias) for (int64_t j = 0; j < n; j++) scores[i * width + j] += bias[i * bias_row + j];
+        if (bias) for (int64_t j = 0; j < n; j++) scores[i * width + j] += bias[i * bias_row + j] * scale;
         for (int64_t j = n; j < width; j++) scores[i * width + j] = -1e30f;
     }
 }
@@ -294,18 +393,21 @@ void attention(const T *query, const T *key, const T *value, const float *bias, 
                T *out, float *norms, const Shape *shape) {
     const Shape s = *shape;
     int64_t size = s.size, hidden = s.heads * size, most = whole(s.length), count = s.batch * s.heads * s.queries;
+    float scale = 1 / sqrtf(size);
     #pragma omp parallel
     {
-        float *q = aligned_alloc(64, sizeof(float) * (3 * most * size + QUERIES * (most + size)));
-        float *kt = q + most * size, *v = kt + most * size;
-        float *p = v + most * size, *o = p + QUERIES * most;
+        /* kt may be turned by 16 rows at a time, more than there are */
+        float *kt = aligned_alloc(64, sizeof(float) * (most * (4 * size + LANES) + 2 * QUERIES * (most + size)));
+        float *own_v = kt + most * (size + LANES), *p = own_v + most * size, *o = p + QUERIES * most;
+        W *q = (W *)(o + QUERIES * size), *v = q + most * size, *weights = v + most * size;
         #pragma omp for
         for (int64_t task = 0; task < s.batch * s.heads; task++) {
             int64_t b = task / s.heads, h = task % s.heads, n = lengths[b], width = whole(n);
             int64_t queries = s.queries < n ? s.queries : n;
-            read_rows(q, query + b * s.queries * s.q_row + h * size, s.q_row, queries, size, 1 / sqrtf(size));
+            read_own(q, query + b * s.queries * s.q_row + h * size, s.q_row, queries, size);
+            read_own(v, value + b * s.length * s.v_row + h * size, s.v_row, n, size);
             read_turned(kt, width, key + b * s.length * s.k_row + h * size, s.k_row, n, size);
-            read_rows(v, value + b * s.length * s.v_row + h * size, s.v_row, n, size, 1);
+            const float *pairs_v = paired(own_v, v, n, size);
             T *y = out + b * s.queries * hidden + h * size;
             for (int64_t first = 0; first < queries; first += QUERIES) {
                 int64_t rows = queries - first < QUERIES ? queries - first : QUERIES;
@@ -316,22 +418,24 @@ void attention(const T *query, const T *key, const T *value, const float *bias, 
                     float *own = p + i * width;
                     f32x16 top = fill(-1e30f), total = {0};
                     for (int64_t j = 0; j < width; j += LANES) top = larger(top, loadf(own + j));
-                    float highest = largest(top);
+                    float highest = largest(top) * scale;
                     for (int64_t j = 0; j < width; j += LANES) {
-                        f32x16 e = exp16(loadf(own + j) - highest);
+                        f32x16 e = exp16(loadf(own + j) * scale - highest);
                         total += e;
-                        storef(own + j, dropped(e, drop, row * most + j));
+                        storew(weights + i * width + j, dropped(e, drop, row * most + j));
                     }
                     norms[row] = highest;
                     norms[count + row] = 1 / sum(total);
                 }
-                product(o, size, p, width, 1, v, size, rows, size, n, 0);
-                for (int64_t i = 0; i < rows; i++)
-                    write_rows(y + (first + i) * hidden, 0, o + i * size, 1, size, norms[count + task * s.queries + first + i]);
+                paired_product(o, size, weights, width / PAIR, 1, pairs_v, rows, size, pairs_of(n), 0);
+                for (int64_t i = 0; i < rows; i++) {
+                    float inverse_sum = norms[count + task * s.queries + first + i];
+                    write_rows(y + (first + i) * hidden, 0, o + i * size, 1, size, inverse_sum);
+                }
             }
             clear_rows(y, hidden, queries, s.queries, size);
         }
-        free(q);
+        free(kt);
     }
 }
 
@@ -340,59 +444,65 @@ void attention_backward(const T *grad, const T *query, const T *key, const T *va
                         T *grad_value, const Shape *shape) {
     const Shape s = *shape;
     int64_t size = s.size, hidden = s.heads * size, most = whole(s.length), count = s.batch * s.heads * s.queries;
+    float scale = 1 / sqrtf(size);
     #pragma omp parallel
     {
-        float *q = aligned_alloc(64, sizeof(float) * (8 * most * size + 2 * QUERIES * most));
-        float *k = q + most * size, *kt = k + most * size, *vt = kt + most * size;
-        float *g = vt + most * size, *gq = g + most * size, *gk = gq + most * size, *gv = gk + most * size;
-        float *p = gv + most * size, *gp = p + QUERIES * most;
+        int64_t whole_head = most * size, block = QUERIES * most;
+        float *kt = aligned_alloc(64, sizeof(float) * (11 * whole_head + 2 * most * LANES + 6 * block));
+        float *vt = kt + whole_head + most * LANES, *gq = vt + whole_head + most * LANES, *gk = gq + whole_head;
+        float *gv = gk + whole_head, *own_k = gv + whole_head, *own_q = own_k + whole_head, *own_g = own_q + whole_head;
+        float *p = own_g + whole_head, *gp = p + block, *own_weights = gp + block, *own_grads = own_weights + block;
+        W *q = (W *)(own_grads + block), *k = q + whole_head, *g = k + whole_head;
+        W *weights = g + whole_head, *grads = weights + block; /* dropped weights, and the gradients of the scores */
         #pragma omp for
         for (int64_t task = 0; task < s.batch * s.heads; task++) {
             int64_t b = task / s.heads, h = task % s.heads, n = lengths[b], width = whole(n);
             int64_t queries = s.queries < n ? s.queries : n;
             int64_t q_at = b * s.queries * s.q_row + h * size, k_at = b * s.length * s.k_row + h * size;
             int64_t v_at = b * s.length * s.v_row + h * size;
-            float scale = 1 / sqrtf(size);
-            read_rows(q, query + q_at, s.q_row, queries, size, scale);
-            read_rows(k, key + k_at, s.k_row, n, size, 1);
-            read_rows(g, grad + b * s.queries * hidden + h * size, hidden, queries, size, 1);
+            read_own(q, query + q_at, s.q_row, queries, size);
+            read_own(k, key + k_at, s.k_row, n, size);
+            read_own(g, grad + b * s.queries * hidden + h * size, hidden, queries, size);
             read_turned(kt, width, key + k_at, s.k_row, n, size);
             read_turned(vt, width, value + v_at, s.v_row, n, size);
+            const float *pairs_k = paired(own_k, k, n, size);
+            const float *pairs_q = paired(own_q, q, queries, size), *pairs_g = paired(own_g, g, queries, size);
             for (int64_t first = 0; first < queries; first += QUERIES) {
-                int64_t rows = queries - first < QUERIES ? queries - first : QUERIES;
+                int64_t rows = queries - first < QUERIES ? queries - first : QUERIES, at = first / PAIR * size;
                 const float *own_bias = bias ? bias + h * s.bias_head + first * s.length : NULL;
                 scores_of(p, width, q + first * size, kt, rows, n, size, own_bias, s.length);
-                product(gp, width, g + first * size, size, 1, vt, width, rows, width, size, 0);
+                paired_product(gp, width, g + first * size, size / PAIR, 1, vt, rows, width, size / PAIR, 0);
                 for (int64_t i = 0; i < rows; i++) {
                     int64_t row = task * s.queries + first + i;
                     float *own = p + i * width, *grad_own = gp + i * width;
                     f32x16 dot = {0};
                     for (int64_t j = 0; j < width; j += LANES) {
-                        f32x16 weight = exp16(loadf(own + j) - norms[row]) * norms[count + row];
-                        f32x16 grad_weight = dropped(loadf(grad_own + j), drop, row * most + j);
+                        f32x16 weight = exp16(loadf(own + j) * scale - norms[row]) * norms[count + row];
+                        f32x16 keep = dropped(fill(1), drop, row * most + j), grad_weight = loadf(grad_own + j) * keep;
                         storef(own + j, weight);
                         storef(grad_own + j, grad_weight);
+                        storew(weights + i * width + j, weight * keep);
                         dot += weight * grad_weight;
                     }
                     float mean = sum(dot);
-                    for (int64_t j = 0; j < width; j += LANES) {
-                        f32x16 weight = loadf(own + j);
-                        storef(grad_own + j, weight * (loadf(grad_own + j) - mean)); /* now of the scores */
-                        storef(own + j, dropped(weight, drop, row * most + j));
-                    }
+                    for (int64_t j = 0; j < width; j += LANES)
+                        storew(grads + i * width + j, loadf(own + j) * (loadf(grad_own + j) - mean));
                 }
-                product(gq + first * size, size, gp, width, 1, k, size, rows, size, n, 0);
-                product(gk, size, gp, 1, width, q + first * size, size, n, size, rows, first > 0);
-                product(gv, size, p, 1, width, g + first * size, size, n, size, rows, first > 0);
+                const float *pairs_weights = paired(own_weights, weights, rows, width);
+                const float *pairs_grads = paired(own_grads, grads, rows, width);
+                int64_t depth = pairs_of(rows);
+                paired_product(gq + first * size, size, grads, width / PAIR, 1, pairs_k, rows, size, pairs_of(n), 0);
+                paired_product(gk, size, pairs_grads, 1, width, pairs_q + at, n, size, depth, first > 0);
+                paired_product(gv, size, pairs_weights, 1, width, pairs_g + at, n, size, depth, first > 0);
             }
             write_rows(grad_query + q_at, s.q_row, gq, queries, size, scale);
-            write_rows(grad_key + k_at, s.k_row, gk, n, size, 1);
+            write_rows(grad_key + k_at, s.k_row, gk, n, size, scale);
             write_rows(grad_value + v_at, s.v_row, gv, n, size, 1);
             clear_rows(grad_query + q_at, s.q_row, queries, s.queries, size);
             clear_rows(grad_key + k_at, s.k_row, n, s.length, size);
             clear_rows(grad_value + v_at, s.v_row, n, s.length, size);
         }
-        free(q);
+        free(kt);
     }
 }
 
@@ -452,8 +562,8 @@ void adapter_gradients(const T *x, const T *grad, int64_t grad_row, const float 
         memset(xs, 0, sizeof(float) * TOKENS * (columns + rows));
         for (int64_t at = first; at < end; at += TOKENS) {
             int64_t count = end - at < TOKENS ? end - at : TOKENS;
-            read_rows(xs, x + at * columns, columns, count, columns, 1);
-            read_rows(gs, grad + at * grad_row, grad_row, count, rows, 1);
+            read_rows(xs, x + at * columns, columns, count, columns);
+            read_rows(gs, grad + at * grad_row, grad_row, count, rows);
             narrow(z, xs, lora_A, count, columns, rank, scaling);
             narrow(gz, gs, lora_Bt, count, rows, rank, scaling);
             product(own, columns, gz, 1, rank, xs, columns, rank, columns, count, 1);

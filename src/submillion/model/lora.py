@@ -48,7 +48,8 @@ class LoraLinear(nn.Module):
         self.scaling = 0.0
         self.dropout_rate = 0.0
         self._pretrained: Tensor | None = None  # kept while merged
-        self._packed: tuple[Tensor, int, Tensor] | None = None  # the weight, its version then, and it in another layout
+        # The weight, its version then, and what `pack` made of it, by whether of its transpose.
+        self._packed: tuple[Tensor, int, dict[bool, Tensor | None]] | None = None
 
     def add_adapters(
         self,
@@ -89,7 +90,11 @@ class LoraLinear(nn.Module):
         weight, bias = self.weight[first:last], self.bias[first:last].to(x.dtype)
         if not adapted:
             weight = weight.to(x.dtype)
-            return F.linear(x, weight, bias) if self.weight.requires_grad else linear(x, weight, bias)
+            if self.weight.requires_grad:
+                return F.linear(x, weight, bias)
+            whole = names == list(self.rows)
+            packs = (self._pack(x.dtype), self._pack(x.dtype, transpose=True)) if whole else (None, None)
+            return linear(x, weight, bias, *packs)
         if not self.weight.requires_grad and not (dropout and self.dropout_rate):
             rows = [(start - first, end - first) for start, end in (self.rows[name] for name in adapted)]
             return merged_linear(x, weight, bias, self.scaling, rows, *self._adapters(adapted))
@@ -102,16 +107,16 @@ class LoraLinear(nn.Module):
         y.view(-1, last - first).addmm_(z, lora_B.to(x.dtype).t())
         return y
 
-    def _pack(self, dtype: torch.dtype) -> Tensor | None:
-        """The weight as `packed_linear` wants it, kept until the weight is another; None where that has no use."""
+    def _pack(self, dtype: torch.dtype, transpose: bool = False) -> Tensor | None:
+        """What `pack` makes of the weight, kept until the weight is another; None where that has no use."""
         if self.weight.dtype != dtype or self.weight.is_inference():
             return None
         if self._packed is None or self._packed[0] is not self.weight or self._packed[1] != self.weight._version:
-            packed = pack(self.weight)
-            if packed is None:
-                return None
-            self._packed = (self.weight, self.weight._version, packed)
-        return self._packed[2]
+            self._packed = (self.weight, self.weight._version, {})
+        kept = self._packed[2]
+        if transpose not in kept:
+            kept[transpose] = pack(self.weight.t() if transpose else self.weight)
+        return kept[transpose]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the packed weight, which nothing can copy or pickle, and which is made again when it is wanted."""
