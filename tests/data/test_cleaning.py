@@ -4,6 +4,7 @@ import pytest
 from tokenizers import normalizers
 
 from submillion.data.cleaning import LOOKALIKES, cleaning_normalizer
+from submillion.data.tokenizer import Tokenizer
 
 PLAIN = cleaning_normalizer(None)
 LOWERED = cleaning_normalizer(normalizers.BertNormalizer(lowercase=True))
@@ -59,3 +60,17 @@ def test_every_lookalike_is_one_letter_of_another_alphabet_and_stands_once():
             assert other.isalpha() and not other.isascii() and unicodedata.normalize("NFKC", other) == other
             assert PLAIN.normalize_str(f"x{other}x") == f"x{letter}x"
             assert LOWERED.normalize_str(f"x{other}x") == f"x{letter}x".lower()
+
+
+def test_a_special_token_that_looks_like_a_tag_is_no_space() -> None:
+    """MPNet's <unk> is looked for in normalized texts, and cleaning would make a space of it."""
+    from tokenizers import AddedToken, models, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend(models.WordLevel({"<unk>": 0, "oil": 1, "prices": 2, "rise": 3}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens([AddedToken("<unk>", normalized=True, special=True)])
+    tokenizer = Tokenizer(backend, "")
+    tokenizer.clean_texts()
+    for read in (tokenizer, Tokenizer.from_str(tokenizer.to_str(), "")):
+        assert read.encode(["oil prices <b>rise</b>", "oil gas"], 8).flat.tolist() == [1, 2, 3, 1, 0]

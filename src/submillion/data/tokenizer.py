@@ -76,7 +76,14 @@ class Tokenizer:
 
     def clean_texts(self) -> None:
         """Cleans every text first from here on, as submillion.data.cleaning says; so does a copy made with `to_str`."""
+        from tokenizers import Tokenizer as Backend
+
         self.backend.normalizer = cleaning_normalizer(self.backend.normalizer)
+        state = json.loads(self.backend.to_str())
+        for token in state["added_tokens"]:
+            # Looked for in cleaned texts, it would be cleaned itself: <unk> is a tag, becomes a space, and matches each.
+            token["normalized"] = False
+        self.backend = Backend.from_str(json.dumps(state))
 
     def to_str(self) -> str:
         return self.backend.to_str()
