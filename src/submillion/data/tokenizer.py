@@ -81,7 +81,7 @@ class Tokenizer:
         self.backend.normalizer = cleaning_normalizer(self.backend.normalizer)
         state = json.loads(self.backend.to_str())
         for token in state["added_tokens"]:
-            # Looked for in cleaned texts, it would be cleaned itself: <unk> is a tag, becomes a space, and matches each.
+            # Looked for in cleaned texts, it is cleaned too: <unk>, as a tag, becomes a space and matches every one.
             token["normalized"] = False
         self.backend = Backend.from_str(json.dumps(state))
 
