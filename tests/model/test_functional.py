@@ -317,9 +317,8 @@ def test_bf16_attention_of_every_size_is_fp32_s_rounded(lengths: list[int], head
     found = []
     for dtype in (torch.bfloat16, torch.float32):
         given = x.detach().bfloat16().to(dtype).requires_grad_()
-        dropout = (
-            FixedDropout() if kernels.serve(given, head) else None
-        )  # from one key: the same elements in both types
+        # From one key: the same elements in both types.
+        dropout = FixedDropout() if kernels.serve(given, head) else None
         y = attention([given], HEADS, mask, 0.25, dropout)
         (grad,) = torch.autograd.grad(y, given, direction.bfloat16().to(dtype))
         found.append((y.float()[tokens], grad.float()))

@@ -93,8 +93,9 @@ class LoraLinear(nn.Module):
             if self.weight.requires_grad:
                 return F.linear(x, weight, bias)
             whole = names == list(self.rows)
-            packs = (self._pack(x.dtype), self._pack(x.dtype, transpose=True)) if whole else (None, None)
-            return linear(x, weight, bias, *packs)
+            packed = self._pack(x.dtype) if whole else None
+            turned = self._pack(x.dtype, transpose=True) if whole and x.requires_grad else None
+            return linear(x, weight, bias, packed, turned)
         if not self.weight.requires_grad and not (dropout and self.dropout_rate):
             rows = [(start - first, end - first) for start, end in (self.rows[name] for name in adapted)]
             return merged_linear(x, weight, bias, self.scaling, rows, *self._adapters(adapted))
