@@ -23,6 +23,7 @@ from benchmarks.rows import NoData, child_environment, data_folder, read_texts, 
 
 BATCH = 32
 TRAINED_ROWS = 4_000
+Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # input_ids, mask int64 [batch, length] -> logits
 TARGETS = {"file": 8.0, "steady": 1.3, "ten": 2.5}
 
 
@@ -89,19 +90,32 @@ def trained(folder: Path, work: Path) -> Path:
 
 def steady(model: Path, work: Path, texts: list[str], pairs: int) -> tuple[report.Row, dict[str, Any]]:
     """rows/s of every engine in this process, tokenization left out on every side, and the labels that equal fp32's."""
-    engines = made_engines(model, work)
-    tokens = engines["encode"](texts)
+    from submillion import Classifier
+    from submillion.training.loop import compute_logits
+
+    ours = Classifier.load(model)
+    tokens = ours.tokenizer.encode(texts, ours.config.model.max_length)
     ids = [tokens.row(row) for row in range(len(tokens))]
     order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
     batches = [padded([ids[row] for row in order[at : at + BATCH]]) for at in range(0, len(order), BATCH)]
-    sides: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = engines["sides"]
+
+    def in_turn(logits: Engine) -> Callable[[], np.ndarray]:
+        def labels() -> np.ndarray:
+            found = np.empty(len(order), dtype=np.int64)
+            found[order] = np.concatenate([logits(input_ids, mask).argmax(axis=1) for input_ids, mask in batches])
+            return found
+
+        return labels
+
+    # Ours sorts and pads too, each time, since some rows are computed again, in batches of their own.
+    sides = {"submillion": lambda: compute_logits(ours.network, tokens, BATCH, ours.compute).argmax(axis=1)}
+    sides |= {name: in_turn(logits) for name, logits in peer_engines(work).items()}
     rates: dict[str, list[float]] = {name: [] for name in sides}
     labels: dict[str, np.ndarray] = {}
     for pair in range(pairs + 1):  # the first, not counted, meets every shape once
-        for name, logits in sides.items():
+        for name, side in sides.items():
             start = time.perf_counter()
-            found = np.concatenate([logits(input_ids, mask).argmax(axis=1) for input_ids, mask in batches])
-            labels[name] = found
+            labels[name] = side()
             if pair:
                 rates[name].append(len(texts) / (time.perf_counter() - start))
                 print(f"steady, {name}: {rates[name][-1]:.1f} rows/s", file=sys.stderr, flush=True)
@@ -117,16 +131,13 @@ def steady(model: Path, work: Path, texts: list[str], pairs: int) -> tuple[repor
     return row, {"rates": rates, "agreement": agreement}
 
 
-def made_engines(model: Path, work: Path) -> dict[str, Any]:
-    """The sides, ours first: each (input_ids, attention_mask) int64 [batch, length] -> logits [batch, labels]."""
+def peer_engines(work: Path) -> dict[str, Engine]:
+    """Of the model that `export` wrote."""
     import onnxruntime
     import openvino
     import torch
     from onnxruntime.quantization import quantize_dynamic
 
-    from submillion import Classifier
-
-    ours = Classifier.load(model)
     exact = load_merged(work / "merged", torch.float32)
     example = torch.ones(2, 8, dtype=torch.int64)
     dynamic = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
@@ -139,28 +150,24 @@ def made_engines(model: Path, work: Path) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
 
-    def of_torch(module: torch.nn.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def of_torch(module: torch.nn.Module) -> Engine:
         @torch.inference_mode()
         def logits(input_ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
             return module(torch.from_numpy(input_ids), torch.from_numpy(mask)).float().numpy()
 
         return logits
 
-    def of_onnx(path: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def of_onnx(path: str) -> Engine:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda input_ids, mask: session.run(None, {"input_ids": input_ids, "attention_mask": mask})[0]
 
     compiled = openvino.Core().compile_model(onnx, "CPU", {"INFERENCE_NUM_THREADS": threads})
     return {
-        "encode": lambda texts: ours.tokenizer.encode(texts, ours.config.model.max_length),
-        "sides": {
-            "submillion": of_torch(ours.network),
-            "ONNX Runtime fp32": of_onnx(onnx),
-            "ONNX Runtime int8": of_onnx(small),
-            "OpenVINO": lambda input_ids, mask: compiled([input_ids, mask])[0],
-            "transformers bf16": of_torch(load_merged(work / "merged", torch.bfloat16)),
-            "transformers fp32": of_torch(exact),
-        },
+        "ONNX Runtime fp32": of_onnx(onnx),
+        "ONNX Runtime int8": of_onnx(small),
+        "OpenVINO": lambda input_ids, mask: compiled([input_ids, mask])[0],
+        "transformers bf16": of_torch(load_merged(work / "merged", torch.bfloat16)),
+        "transformers fp32": of_torch(exact),
     }
 
 

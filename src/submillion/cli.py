@@ -93,7 +93,7 @@ Save the PEFT adapter in FOLDER (LoRA on a sequence classifier) as a classifier.
 The logits are those of peft, or the adapter is refused. A whole checkpoint of transformers needs no import:
 predict and evaluate take its folder as --model."""
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "int8", "bf16", "fp32"]
 
 EXPORT = """\
 Write the saved classifier MODEL in another tool's format into FOLDER, which is new, empty, or an earlier export.
@@ -127,7 +127,8 @@ class PredictFlags:
     batch_size: int = 0
     """Rows computed at once; 0: as many as in training's evaluations."""
     precision: Precision = "auto"
-    """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
+    """Of the encoder's arithmetic. auto: int8 where the model was measured in it and the processor gains by it, else
+    bf16 where it computes that fast, else fp32."""
     adapter_scale: float = 1.0
     """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on."""
 
@@ -167,7 +168,8 @@ class EvaluateFlags:
     batch_size: int = 0
     """Rows computed at once; 0: as many as in training's evaluations."""
     precision: Precision = "auto"
-    """Of the encoder's arithmetic. auto: bf16 where the processor computes it fast, else fp32."""
+    """Of the encoder's arithmetic. auto: int8 where the model was measured in it and the processor gains by it, else
+    bf16 where it computes that fast, else fp32."""
     adapter_scale: float = 1.0
     """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on."""
 

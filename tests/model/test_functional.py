@@ -16,9 +16,11 @@ from submillion.model.functional import (
     attention,
     gelu,
     linear,
+    linear_int8,
     merged_linear,
     merged_weight,
     pack,
+    pack_int8,
     packed_linear,
 )
 
@@ -242,6 +244,58 @@ def test_linear_by_packed_weights(tokens: int) -> None:
     found = linear(x.bfloat16(), weight, bias, packed, turned)
     check(found.float(), plain, inputs, tolerance=2**-7)  # of the largest: a few roundings to bf16
     assert torch.equal(packed_linear(x.bfloat16().detach(), packed, bias, then_gelu=False), found)
+
+
+def near_int8(x: Tensor, weight: Tensor, bias: Tensor, found: Tensor) -> bool:
+    """Whether it is x weight^T + bias but for what rounding x, the weight and the result can do at most."""
+    x, weight = x.double(), weight.double()
+    lowest, highest = x.amin(-1, keepdim=True).clamp_max(0), x.amax(-1, keepdim=True).clamp_min(0)
+    step_x, step_weight = (highest - lowest) / 255, weight.abs().amax(dim=1) / 127
+    exact = x @ weight.T + bias.double()
+    # The zero is rounded too, and the largest number may then lie a step beyond the last.
+    bound = step_x * (weight.abs().sum(dim=1) + step_weight * x.shape[-1]) + x.abs().sum(-1, keepdim=True) * step_weight
+    return bool(((found.double() - exact).abs() <= bound + exact.abs() * 2**-8 + 1e-6).all())
+
+
+@pytest.mark.parametrize("tokens", [1, 47, 48, 97, 600])
+@pytest.mark.parametrize("sizes", [(16, 16), (48, 64), (64, 48), (192, 128), (9, 20)], ids=str)
+def test_linear_int8(sizes: tuple[int, int], tokens: int) -> None:
+    weight, bias = (tensor.bfloat16() for tensor in tensors(sizes, sizes[:1], seed=1, grad=False))
+    weight[0] = 0
+    x = tensors((tokens, sizes[1]), grad=False)[0]
+    x[:1] *= 1e4
+    x[-1:] = x[-1:].abs()
+    packed, x = pack_int8(weight, bias), x.bfloat16()
+    found = linear_int8(x, packed, then_gelu=False)
+    assert found.dtype == torch.bfloat16 and near_int8(x, weight, bias, found)
+    assert (found[1:] - F.linear(x, weight, bias)[1:]).abs().mean() < 0.02 * found[1:].abs().mean() or tokens == 1
+    expected = F.gelu(found.double())
+    torch.testing.assert_close(linear_int8(x, packed, True).double(), expected, atol=0.02, rtol=0.02)
+
+
+def test_a_row_s_result_in_int8_is_its_own() -> None:
+    weight, bias = tensors((64, 96), (64,), seed=1, grad=False)
+    x = tensors((3, 50, 96), grad=False)[0].bfloat16()
+    packed = pack_int8(weight, bias)
+    together = linear_int8(x, packed, then_gelu=True)
+    assert torch.equal(linear_int8(x[1:2, 7:9], packed, then_gelu=True), together[1:2, 7:9])
+    x[0] *= 100
+    assert torch.equal(linear_int8(x, packed, then_gelu=True)[1:], together[1:])
+
+
+@pytest.mark.parametrize("x", [torch.zeros(5, 32), torch.full((5, 32), 3.0), torch.full((5, 32), -0.25)], ids=str)
+def test_int8_of_equal_numbers(x: Tensor) -> None:
+    weight, bias = tensors((16, 32), (16,), seed=1, grad=False)
+    assert near_int8(x, weight, bias, linear_int8(x.bfloat16(), pack_int8(weight, bias), then_gelu=False))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_none_in_int8_either(value: float) -> None:
+    weight, bias = tensors((16, 32), (16,), seed=1, grad=False)
+    x = torch.ones(2, 32, dtype=torch.bfloat16)
+    x[0, 5] = value
+    found = linear_int8(x, pack_int8(weight, bias), then_gelu=False)
+    assert not found[0].isfinite().any() and found[1].isfinite().all()
 
 
 ADAPTED = [[(0, 32)], [(16, 32)], [(0, 16), (32, 48)], [(0, 16), (16, 32), (32, 48)], [(3, 10)]]

@@ -283,8 +283,33 @@ def test_a_model_that_has_predicted_can_be_copied() -> None:
             assert torch.equal(copied(*batch), logits)
 
 
-def test_a_packed_weight_is_packed_anew_when_it_changes() -> None:
+def test_in_int8_only_what_has_no_gradients_changes() -> None:
     network = adapted().to_compute(torch.bfloat16)
+    batch = ragged_batch(network.encoder.shape, LENGTHS)
+    network.merge()
+    exact, with_gradients = network(*batch).detach(), []
+    for margin in (0.0, None):
+        network.use_int8(margin)
+        with torch.no_grad():
+            without = network(*batch)
+        torch.testing.assert_close(without, exact, atol=0.1, rtol=0)
+        with_gradients.append(network(*batch).detach())
+        if margin is not None:
+            in_int8 = without
+    assert not torch.equal(in_int8, without) and all(torch.equal(found, exact) for found in with_gradients)
+
+
+def test_merged_in_inference_mode_it_keeps_its_packed_weights() -> None:
+    network = adapted().to_compute(torch.bfloat16)
+    with torch.inference_mode():
+        network.merge()
+        assert not any(linear.weight.is_inference() for linear in network.encoder.linears())
+
+
+@pytest.mark.parametrize("margin", [None, 0.0], ids=["bf16", "int8"])
+def test_a_packed_weight_is_packed_anew_when_it_changes(margin: float | None) -> None:
+    network = adapted().to_compute(torch.bfloat16)
+    network.use_int8(margin)
     batch, linear = ragged_batch(network.encoder.shape, LENGTHS), network.encoder.layers[0].output
 
     @torch.no_grad()

@@ -288,6 +288,7 @@ def test_a_lacking_field_is_named(field: str, saved: Path, tmp_path: Path) -> No
         ("label_names", 3),
         ("config", {"model": {"no_such_key": 1}}),
         ("calibration", {}),
+        ("calibration", {"temperature": 1.0, "int8_margin": -1.0}),
         ("tokenizer", torch.zeros(8, dtype=torch.uint8)),
     ],
     ids=str,

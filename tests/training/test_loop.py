@@ -22,7 +22,7 @@ from submillion.model.classifier import TextClassifier
 from submillion.model.lora import LoraLinear
 from submillion.training.batches import pad_batch
 from submillion.training.device import Compute
-from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit
+from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit, leads
 
 DATA = learnable_rows()
 TRAIN = some_of(DATA, range(HELD_OUT, len(DATA)))
@@ -380,6 +380,22 @@ def test_logits_are_in_the_order_of_the_rows_whatever_the_batch(learned: tuple[T
 
 def test_no_rows_have_no_logits() -> None:
     assert compute_logits(tiny_classifier(), NOTHING.tokens, 8, CPU).shape == (0, 3)
+
+
+def test_rows_close_between_two_labels_are_computed_again_without_int8() -> None:
+    network = tiny_classifier(lora=LORA).to_compute(torch.bfloat16)
+    found = []
+    for margin in (None, 0.0, 1e9):
+        network.use_int8(margin)
+        found.append(compute_logits(network, VALIDATION.tokens, 16, BF16))
+        assert network.int8_margin == margin
+    exact, rounded, all_again = found
+    assert np.array_equal(all_again, exact) and not np.any(np.all(rounded == exact, axis=1))
+    network.use_int8(float(np.median(leads(rounded))))
+    some_again = compute_logits(network, VALIDATION.tokens, 16, BF16)
+    close = leads(rounded) < np.median(leads(rounded))
+    assert 0 < close.sum() < len(close) and np.array_equal(some_again[~close], rounded[~close])
+    np.testing.assert_allclose(some_again[close], exact[close], atol=0.02)  # in other batches, other rounding
 
 
 @pytest.mark.parametrize("layers", ["all", (2,)], ids=["no prefix", "prefix"])

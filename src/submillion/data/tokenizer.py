@@ -29,6 +29,10 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def take(self, rows: np.ndarray) -> "Tokens":
+        """These rows, in this order: views into the same array."""
+        return Tokens(self.flat, self.lengths[rows], self.starts[rows])
+
     def row(self, index: int) -> np.ndarray:
         start = self.starts[index]
         return self.flat[start : start + self.lengths[index]]

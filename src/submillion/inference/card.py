@@ -295,6 +295,7 @@ def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -
         f"all of them, would be right on {most:.1%}.",
         f"By label, on the {metrics[split]['rows']:,} {split} rows:",
         table(("label", "n", "precision", "recall", "F1"), per_label, range(1, 5), MOST_LABELS),
+        *_precision(metrics),
         *_mistakes(np.array(metrics[split]["confusion"]), corpus.label_names),
         *_pictures(plots),
     ]
@@ -365,6 +366,16 @@ def _temperature(metrics: Mapping[str, Any]) -> str:
             f"rows; without it the calibration error would be {before:.1%}."
         )
     return f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit."
+
+
+def _precision(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if "int8" in metrics:
+        margin, again = metrics["int8"]["margin"], metrics["int8"]["again"]
+        yield (
+            "These figures are of int8 products, in which the model predicts where the processor gains by it; rows "
+            f"whose two best logits are within {margin:.2g} of each other, {again:.1%} of those compared, are computed "
+            "again in bf16."
+        )
 
 
 def _mistakes(confusion: np.ndarray, names: Sequence[str]) -> Iterator[str]:

@@ -57,7 +57,9 @@ class Classifier:
         """Loads a folder with model.pt, or a .pt file.
 
         base: where the pretrained encoder is now, if not where it was in training. precision: "auto" takes the one the
-        model was trained and measured in where this machine is fast at it, else fp32; "bf16" and "fp32" insist.
+        model was trained and measured in where this machine is fast at it, else fp32; "bf16", "fp32" and "int8" insist.
+        A model that was measured in int8 predicts in it, and rows that are close between two labels in bf16; one that
+        was not, and is told to, computes all rows in int8.
         adapter_scale: 1 is the model as saved, 0 the pretrained encoder under the trained head, and between them lies
         a model that gives up some accuracy on rows like those trained on for rows unlike them, at no cost (WiSE-FT,
         Wortsman et al., 2022, arXiv:2109.01903).
@@ -77,6 +79,9 @@ class Classifier:
         compute = choose_compute(precision)
         network.to_compute(compute.dtype, compute.device)
         network.merge()
+        margin = artefact.calibration.get("int8_margin")
+        if precision == "int8" or (precision == "auto" and margin is not None and compute.has_int8):
+            network.use_int8(margin or 0.0)
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
         return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])
 
@@ -85,11 +90,14 @@ class Classifier:
         """Opens a fine-tuned sequence classifier that transformers saved, of any family that trains here.
 
         name: a folder or a hub id. precision: "auto" is fp32 here, so that the logits are those of transformers; "bf16"
-        is faster where the machine has it. Raises BaseModelError where it is another kind of model, or not whole.
+        is faster where the machine has it, and "int8" again. Raises BaseModelError where it is another kind of model,
+        or not whole.
         """
         opened = read_transformers(find_base(str(name)))
         compute = choose_compute("fp32" if precision == "auto" else precision)
         opened.network.to_compute(compute.dtype, compute.device)
+        if precision == "int8":
+            opened.network.use_int8(0.0)
         return cls(opened.network, opened.tokenizer, opened.label_names, opened.config, compute)
 
     def logits(

@@ -28,6 +28,7 @@ class TextClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = model.pooling
+        self.int8_margin: float | None = None
         self.encoder = Encoder(shape, model.dropout)
         self.head = Head(model.head, shape.hidden_size, num_labels, model.dropout, generator, shape.stock_head)
         self.encoder.add_adapters(lora, generator)
@@ -77,6 +78,16 @@ class TextClassifier(nn.Module):
                 if not (isinstance(module, LoraLinear) and name == "weight" and module.keeps_fp32):
                     setattr(module, name, buffer.to(dtype))
         return self.to(device)
+
+    def use_int8(self, margin: float | None) -> None:
+        """From here on, whole products without gradients are in int8 (`linear_int8`); None: in the compute type.
+
+        margin: rows whose two best logits are closer than this are computed again in the compute type by
+        `compute_logits`; a forward pass alone does not. Training computes as it did.
+        """
+        self.int8_margin = margin
+        for linear in self.encoder.linears():
+            linear.int8 = margin is not None
 
     @property
     def merged(self) -> bool:

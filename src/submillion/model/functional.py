@@ -128,6 +128,48 @@ def packed_linear(x: Tensor, packed: Tensor, bias: Tensor, then_gelu: bool) -> T
     return _LINEAR(x, packed, bias, "gelu" if then_gelu else "none", [], "none" if then_gelu else "")  # type: ignore[misc]
 
 
+class Int8Weight(NamedTuple):
+    """A linear layer in bytes: weight [out, in] is `values` times `scale`, to half a scale."""
+
+    values: Tensor  # int8 [out, in]; where `panel` is not 0, in the order that kernels.c reads
+    scale: Tensor  # fp32 [out]: the row's largest number is 127 of it
+    bias: Tensor  # fp32 [out]
+    total: Tensor  # fp32 [out]: the sum of the row's values
+    panel: int
+
+
+def pack_int8(weight: Tensor, bias: Tensor) -> Int8Weight:
+    """weight [out, in], bias [out], of any dtype."""
+    weight, (rows, columns) = weight.float(), weight.shape
+    scale = weight.abs().amax(dim=1) / 127
+    values = (weight / scale.clamp_min(1e-30)[:, None]).round().to(torch.int8)
+    total = values.sum(dim=1).float()
+    panel = next((panel for panel in (64, 16) if rows % panel == columns % kernels.LANES == 0), 0)
+    if panel and weight.device.type == "cpu" and kernels.multiplies_int8():
+        values = values.view(rows // panel, panel, columns // 4, 4).transpose(1, 2).contiguous()
+    else:
+        panel = 0
+    return Int8Weight(values, scale, bias.float(), total, panel)
+
+
+def linear_int8(x: Tensor, packed: Int8Weight, then_gelu: bool) -> Tensor:
+    """x weight^T + bias, [..., in] -> [..., out] in x's dtype, or its GELU, the product in int8. Without gradients.
+
+    Each token of x is rounded to 255 steps of its own, from its smallest number to its largest, so that a row's result
+    does not depend on its batch, and one large number costs its own token's precision alone (Yao et al., 2022,
+    arXiv:2206.01861). The sums of products are whole numbers, exact; only x and the weight are rounded.
+    """
+    if packed.panel and x.dtype == torch.bfloat16:
+        return kernels.linear_int8(x, packed.values, packed.scale, packed.total, packed.bias, packed.panel, then_gelu)
+    lowest, highest = x.float().amin(dim=-1, keepdim=True), x.float().amax(dim=-1, keepdim=True)
+    lowest, highest = lowest.clamp_max(0), highest.clamp_min(0)
+    scale = (highest - lowest) / 255
+    zero = (-lowest / scale.clamp_min(1e-30)).round()
+    values = (x.float() / scale.clamp_min(1e-30) + zero).round().clamp(0, 255) - zero
+    y = F.linear(values, packed.values.float()) * (scale * packed.scale) + packed.bias
+    return (F.gelu(y) if then_gelu else y).to(x.dtype)
+
+
 def merged_linear(
     x: Tensor, weight: Tensor, bias: Tensor, scaling: float, rows: Sequence[tuple[int, int]], *adapters: Tensor
 ) -> Tensor:

@@ -15,6 +15,9 @@
 #if defined BF16 && defined __AVX512BF16__
 #include <immintrin.h>
 #define ROUNDED /* to bfloat16, whatever is computed: instructions that are not exact to fp32's last digit will do */
+#if defined __AVX512VNNI__ && !defined __AMX_INT8__ /* AMX multiplies bfloat16 faster than VNNI bytes */
+#define INT8
+#endif
 #endif
 
 #define LANES 16
@@ -77,7 +80,13 @@ INLINE f32x16 same(const float *p) { /* sixteen times what is there, which need 
     return (f32x16)(bits + (u32x16){0});
 }
 INLINE f32x16 choose(i32x16 where, f32x16 a, f32x16 b) { return (f32x16)((where & (i32x16)a) | (~where & (i32x16)b)); }
-INLINE f32x16 larger(f32x16 a, f32x16 b) { return choose(a > b, a, b); }
+INLINE f32x16 larger(f32x16 a, f32x16 b) { /* b where one is no number */
+#ifdef ROUNDED
+    return (f32x16)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+    return choose(a > b, a, b);
+#endif
+}
 INLINE float sum(f32x16 x) {
     x += HALVES(x);
     x += QUARTERS(x);
@@ -150,18 +159,25 @@ INLINE f32x16 dropped(f32x16 x, const Drop *drop, uint32_t index) {
     return (f32x16)((i32x16)(x * drop->scale) & (bits < drop->threshold));
 }
 
+INLINE f32x16 absolute(f32x16 x) { return (f32x16)((i32x16)x & 0x7fffffff); }
+
+/* The normal distribution's function at x, and exp(-x^2 / 2). erf: Abramowitz and Stegun 7.1.26, to 1.5e-7 */
+INLINE f32x16 normal(f32x16 x, f32x16 *e) {
+    f32x16 z = absolute(x) * 0.70710678f, t = inverse(1.0f + 0.3275911f * z);
+    *e = exp16(-z * z);
+    f32x16 tail = 1.061405429f * t - 1.453152027f;
+    tail = tail * t + 1.421413741f;
+    tail = tail * t - 0.284496736f;
+    tail = (tail * t + 0.254829592f) * t * *e * 0.5f;
+    return choose(x < 0, tail, 1.0f - tail);
+}
+
 /* GELU. With `slope`, gelu'(x) takes x's place, and the backward pass is one product. */
 
 void gelu(T *x, T *y, int64_t size, int64_t slope) {
     #pragma omp parallel for
     for ALL_LANES(i) {
-        f32x16 v = load(x + i), z = (f32x16)((i32x16)v & 0x7fffffff) * 0.70710678f;
-        f32x16 e = exp16(-z * z), t = inverse(1.0f + 0.3275911f * z); /* erf: Abramowitz and Stegun 7.1.26, to 1.5e-7 */
-        f32x16 tail = 1.061405429f * t - 1.453152027f;
-        tail = tail * t + 1.421413741f;
-        tail = tail * t - 0.284496736f;
-        tail = (tail * t + 0.254829592f) * t * e * 0.5f;
-        f32x16 cdf = choose(v < 0, tail, 1.0f - tail);
+        f32x16 v = load(x + i), e, cdf = normal(v, &e);
         store(y + i, v * cdf);
         if (slope) store(x + i, cdf + v * e * 0.39894228f);
     }
@@ -228,17 +244,21 @@ void add_norm_backward(const T *grad, const T *total, const float *weight, const
 }
 
 /* Small products, summed in fp32: C[m][n] (+)= sum over k of A(m, k) B[k][n]. A has any strides; columns are a multiple of
-   16. With `pairs`, A and B hold in each number's place two of bfloat16, neighbours along k, and depth counts these. */
+   16. A and B hold `each` numbers, neighbours along k, in the place of one, and depth counts places: two of bfloat16, or
+   four bytes, unsigned in A and signed in B, whose sums are whole numbers of 32 bits in the places of C. */
 
-INLINE f32x16 times_plus(f32x16 left, f32x16 right, f32x16 acc, int pairs) {
+INLINE f32x16 times_plus(f32x16 left, f32x16 right, f32x16 acc, int each) {
 #ifdef ROUNDED
-    if (pairs) return (f32x16)_mm512_dpbf16_ps((__m512)acc, (__m512bh)left, (__m512bh)right);
+    if (each == 2) return (f32x16)_mm512_dpbf16_ps((__m512)acc, (__m512bh)left, (__m512bh)right);
+#endif
+#ifdef INT8
+    if (each == 4) return (f32x16)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)left, (__m512i)right);
 #endif
     return acc + left * right;
 }
 
 INLINE void tile(int rows, int vectors, float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column,
-                 const float *b, int64_t b_row, int64_t depth, int add, int pairs) {
+                 const float *b, int64_t b_row, int64_t depth, int add, int each) {
     f32x16 acc[6][4];
     #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
@@ -252,7 +272,7 @@ INLINE void tile(int rows, int vectors, float *c, int64_t c_row, const float *a,
         for (int i = 0; i < rows; i++) {
             f32x16 left = same(a + i * a_row + k * a_column);
             #pragma GCC unroll 4
-            for (int j = 0; j < vectors; j++) acc[i][j] = times_plus(left, right[j], acc[i][j], pairs);
+            for (int j = 0; j < vectors; j++) acc[i][j] = times_plus(left, right[j], acc[i][j], each);
         }
     }
     #pragma GCC unroll 6
@@ -262,10 +282,10 @@ INLINE void tile(int rows, int vectors, float *c, int64_t c_row, const float *a,
 }
 
 INLINE void product_of(float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column, const float *b,
-                       int64_t b_row, int64_t rows, int64_t columns, int64_t depth, int add, int pairs) {
+                       int64_t b_row, int64_t rows, int64_t columns, int64_t depth, int add, int each) {
     int64_t n = 0, m;
     #define TILE(tall, wide) \
-        tile(tall, wide, c + m * c_row + n, c_row, a + m * a_row, a_row, a_column, b + n, b_row, depth, add, pairs)
+        tile(tall, wide, c + m * c_row + n, c_row, a + m * a_row, a_row, a_column, b + n, b_row, depth, add, each)
     #define STRIPES(wide) \
         for (; n + wide * LANES <= columns; n += wide * LANES) { \
             for (m = 0; m + 6 <= rows; m += 6) TILE(6, wide); \
@@ -278,7 +298,7 @@ INLINE void product_of(float *c, int64_t c_row, const float *a, int64_t a_row, i
 }
 static void product(float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row,
                     int64_t rows, int64_t columns, int64_t depth, int add) {
-    product_of(c, c_row, a, a_row, a_column, b, b_row, rows, columns, depth, add, 0);
+    product_of(c, c_row, a, a_row, a_column, b, b_row, rows, columns, depth, add, 1);
 }
 
 /* Attention, a head of a row at a time: its queries, keys and values lie in the cache while all is computed, as numbers of
@@ -308,7 +328,7 @@ INLINE int64_t pairs_of(int64_t n) { return (n + PAIR - 1) / PAIR; }
 
 static void paired_product(float *c, int64_t c_row, const void *a, int64_t a_row, int64_t a_column, const float *b,
                            int64_t rows, int64_t columns, int64_t depth, int add) {
-    product_of(c, c_row, a, a_row, a_column, b, columns, rows, columns, depth, add, PAIR == 2);
+    product_of(c, c_row, a, a_row, a_column, b, columns, rows, columns, depth, add, PAIR);
 }
 
 INLINE void read_rows(float *out, const T *x, int64_t row, int64_t rows, int64_t size) {
@@ -505,6 +525,61 @@ void attention_backward(const T *grad, const T *query, const T *key, const T *va
         free(kt);
     }
 }
+
+#ifdef INT8
+/* x, `size` numbers -> zero + x / scale to the nearest whole number, 0 for the smallest x and 255 for the largest. The scale
+   is not a number where an x is none. */
+INLINE void to_bytes(uint8_t *out, const T *x, int64_t size, float *scale, float *zero) {
+    f32x16 top = {0}, bottom = {0}, nothing = {0};
+    for (int64_t i = 0; i < size; i += 2 * LANES) { /* two at a time: each waits for the largest of those before */
+        f32x16 v = load(x + i), w = i + LANES < size ? load(x + i + LANES) : v;
+        top = larger(larger(v, w), top);
+        bottom = larger(larger(-v, -w), bottom);
+        nothing += (v + w) * 0.0f;
+    }
+    float lowest = largest(bottom), range = largest(top) + lowest, factor = range > 0 ? 255 / range : 0;
+    *scale = range / 255 + sum(nothing);
+    *zero = rintf(lowest * factor);
+    for ALL_LANES(i) {
+        __m512i steps = _mm512_cvtps_epi32((__m512)(load(x + i) * factor + *zero)); /* -1 to 256, by rounding */
+        __m128i bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(steps, _mm512_setzero_si512()));
+        memcpy(out + i, &bytes, sizeof bytes);
+    }
+}
+
+#define MOST 48 /* tokens at a time: their bytes stay in the cache while all columns pass */
+
+/* y [tokens, columns] = x [tokens, size] weight^T + bias, or the GELU of that, with x and the weight in bytes: x with a scale
+   and a zero for each token, the weight with a scale for each column. The sums are exact. weight lies in panels of `panel`
+   columns, within them by fours of `size`; `total`: the sum of a column's bytes, which x's zero multiplies. */
+void linear_int8(const T *x, const int8_t *weight, const float *scale, const float *total, const float *bias, T *y,
+                 int64_t tokens, int64_t size, int64_t columns, int64_t panel, int64_t then_gelu) {
+    int64_t threads = omp_get_max_threads(), rounds = (tokens + MOST * threads - 1) / (MOST * threads);
+    int64_t block = (tokens + 6 * rounds * threads - 1) / (6 * rounds * threads) * 6; /* as many for each thread */
+    #pragma omp parallel
+    {
+        float *sums = aligned_alloc(64, MOST * (panel * sizeof(float) + size)), own_scale[MOST], zero[MOST];
+        uint8_t *bytes = (uint8_t *)(sums + MOST * panel);
+        #pragma omp for
+        for (int64_t first = 0; first < tokens; first += block) {
+            int64_t rows = tokens - first < block ? tokens - first : block;
+            for (int64_t i = 0; i < rows; i++) to_bytes(bytes + i * size, x + (first + i) * size, size, own_scale + i, zero + i);
+            for (int64_t n = 0; n < columns; n += panel) {
+                const float *fours = (const float *)(weight + n * size);
+                product_of(sums, panel, (float *)bytes, size / 4, 1, fours, panel, rows, panel, size / 4, 0, 4);
+                for (int64_t i = 0; i < rows; i++)
+                    for (int64_t c = 0; c < panel; c += LANES) {
+                        f32x16 v = __builtin_convertvector((i32x16)loadf(sums + i * panel + c), f32x16), e;
+                        v = (v - zero[i] * loadf(total + n + c)) * own_scale[i] * loadf(scale + n + c) + loadf(bias + n + c);
+                        if (then_gelu) v *= normal(v, &e);
+                        store(y + (first + i) * columns + n + c, v);
+                    }
+            }
+        }
+        free(sums);
+    }
+}
+#endif
 
 /* Adapters: lora_A [rank, size], lora_B [rows, rank], the weight [rows, size] */
 

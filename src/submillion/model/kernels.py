@@ -88,6 +88,11 @@ def serve(x: Tensor, *sizes: int) -> bool:
     return x.device.type == "cpu" and not any(size % LANES for size in sizes) and x.dtype in built().libraries
 
 
+def multiplies_int8() -> bool:
+    """Whether `linear_int8` is there: where the processor multiplies bytes at twice bf16's rate."""
+    return hasattr(built().libraries.get(torch.bfloat16), "linear_int8")
+
+
 def _library(compiler: str, defines: Sequence[str], folder: Path) -> ctypes.CDLL:
     """The library, from the folder if it is there whole, else compiled.
 
@@ -169,6 +174,17 @@ def multiply_(x: Tensor, y: Tensor) -> Tensor:
     """x *= y."""
     _call("multiply", x.dtype, x, y, x, x.numel())
     return x
+
+
+def linear_int8(
+    x: Tensor, weight: Tensor, scale: Tensor, total: Tensor, bias: Tensor, panel: int, then_gelu: bool
+) -> Tensor:
+    """x weight^T + bias, [..., in] -> [..., out] in x's dtype, or its GELU: weight int8 in panels, the rest [out]."""
+    x = x.contiguous()
+    y = x.new_empty(*x.shape[:-1], len(scale))
+    sizes = (x.numel() // x.shape[-1], x.shape[-1], len(scale), panel, int(then_gelu))
+    _call("linear_int8", x.dtype, x, weight, scale, total, bias, y, *sizes)
+    return y
 
 
 def add_norm(

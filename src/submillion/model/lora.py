@@ -1,8 +1,8 @@
 """LoRA (Hu et al., 2021, arXiv:2106.09685) on frozen linear layers: y = x W^T + b + (alpha / rank) x A^T B^T."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,15 @@ from submillion.model.functional import (
     Dropout,
     gelu,
     linear,
+    linear_int8,
     merged_linear,
     merged_weight,
     pack,
+    pack_int8,
     packed_linear,
 )
+
+Packed = TypeVar("Packed")
 
 
 class LoraLinear(nn.Module):
@@ -47,9 +51,10 @@ class LoraLinear(nn.Module):
         self.lora_B = nn.ParameterDict()
         self.scaling = 0.0
         self.dropout_rate = 0.0
+        self.int8 = False  # whether whole products without gradients are in int8, once the adapters are merged
         self._pretrained: Tensor | None = None  # kept while merged
-        # The weight, its version then, and what `pack` made of it, by whether of its transpose.
-        self._packed: tuple[Tensor, int, dict[bool, Tensor | None]] | None = None
+        # The weight, its version then, and what is kept of it.
+        self._packed: tuple[Tensor, int, dict[str, Any]] | None = None
 
     def add_adapters(
         self,
@@ -79,6 +84,8 @@ class LoraLinear(nn.Module):
         names = list(parts or self.rows)
         adapted = [] if self.merged else [name for name in names if name in self.lora_A]
         if not adapted and not torch.is_grad_enabled() and names == list(self.rows):
+            if self.int8 and not self.weight.requires_grad:
+                return linear_int8(x, self._kept("int8", lambda: pack_int8(self.weight, self.bias)), then_gelu)
             packed = self._pack(x.dtype)
             if packed is not None:
                 return packed_linear(x, packed, self.bias, then_gelu)
@@ -109,15 +116,23 @@ class LoraLinear(nn.Module):
         return y
 
     def _pack(self, dtype: torch.dtype, transpose: bool = False) -> Tensor | None:
-        """What `pack` makes of the weight, kept until the weight is another; None where that has no use."""
+        """What `pack` makes of the weight or its transpose; None where that has no use."""
         if self.weight.dtype != dtype or self.weight.is_inference():
             return None
+        if transpose:
+            return self._kept("transpose", lambda: pack(self.weight.t()))
+        return self._kept("weight", lambda: pack(self.weight))
+
+    def _kept(self, name: str, make: Callable[[], Packed]) -> Packed:
+        """What `make` makes of the weight, kept until the weight is another."""
+        if self.weight.is_inference():
+            return make()  # such a tensor does not tell when it is changed
         if self._packed is None or self._packed[0] is not self.weight or self._packed[1] != self.weight._version:
             self._packed = (self.weight, self.weight._version, {})
         kept = self._packed[2]
-        if transpose not in kept:
-            kept[transpose] = pack(self.weight.t() if transpose else self.weight)
-        return kept[transpose]
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the packed weight, which nothing can copy or pickle, and which is made again when it is wanted."""
@@ -145,6 +160,7 @@ class LoraLinear(nn.Module):
     def merged(self) -> bool:
         return self._pretrained is not None
 
+    @torch.inference_mode(False)  # within it, the weight would be a tensor of which nothing can be kept
     @torch.no_grad()
     def merge(self) -> None:
         """Adds the adapters to the pretrained weight, in fp32, rounded once to the compute type. Twice is once."""

@@ -36,6 +36,7 @@ class Artefact:
     config: dict[str, Any]  # the whole resolved configuration, rank and precision as they were used
     parameters: dict[str, int]  # trainable, total, total_with_adapters
     metrics: dict[str, Any]  # of the validation and test rows; no timings, so that equal runs give equal files
+    # temperature, of the probabilities; where the model predicts in int8, int8_margin: see `compute_logits`
     calibration: dict[str, float] = field(default_factory=lambda: {"temperature": 1.0})
 
     def save(self, folder: Path) -> Path:
@@ -110,7 +111,7 @@ def _check_types(artefact: Artefact) -> None:
     named = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in artefact.tensors.items())
     labelled = len(artefact.label_names) > 1 and all(isinstance(name, str) for name in artefact.label_names)
     based = all(isinstance(artefact.base[key], str) for key in ("name", "revision", "weights_sha256", "shape"))
-    calibrated = float(artefact.calibration["temperature"]) > 0
+    calibrated = float(artefact.calibration["temperature"]) > 0 and artefact.calibration.get("int8_margin", 0.0) >= 0
     configured = isinstance(artefact.config, dict) and isinstance(artefact.tokenizer_sha256, str)
     if not (named and labelled and based and calibrated and configured):
         raise ValueError("a field does not hold what it should")

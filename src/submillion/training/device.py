@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from submillion.memory import keep_freed_memory
+from submillion.model import kernels
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,16 @@ class Compute:
     def precision(self) -> Literal["bf16", "fp32"]:
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
+    @property
+    def has_int8(self) -> bool:
+        """Whether a model that computes in bf16 predicts faster in int8 here."""
+        return self.device.type == "cpu" and self.precision == "bf16" and kernels.multiplies_int8()
+
 
 def choose_compute(precision: str) -> Compute:
-    """precision: "auto", "bf16" or "fp32". A GPU where there is one; auto is bf16 where the processor is fast at it.
+    """precision: "auto", "bf16", "fp32", or "int8", which is bf16 for all but the products of a prediction.
+
+    A GPU where there is one; auto is bf16 where the processor is fast at it.
 
     On a CPU the process keeps the memory it frees from here on: see submillion.memory.
     """
@@ -29,7 +37,7 @@ def choose_compute(precision: str) -> Compute:
     if device.type == "cpu":
         keep_freed_memory()
     if precision != "auto":
-        return Compute(device, {"bf16": torch.bfloat16, "fp32": torch.float32}[precision], f"as asked, on {name}")
+        return Compute(device, torch.float32 if precision == "fp32" else torch.bfloat16, f"as asked, on {name}")
     if device.type == "cuda":
         fast, what = torch.cuda.is_bf16_supported(including_emulation=False), "bf16 arithmetic"
     else:

@@ -184,11 +184,27 @@ def compute_logits(
     The adapters are merged meanwhile, so that each is added to its weight once and not once a batch. The processes of
     `world` take turns at the batches and all get all logits. Batches stay whole, unlike in training: padded and
     multiplied as one process does it, they give its logits bit for bit. With the prefix of these tokens, the frozen
-    layers do not run: the same logits to rounding.
+    layers do not run: the same logits to rounding. Where the model predicts in int8, the rows that are close between
+    two labels are computed again in the compute type.
     """
-    num_labels = model.head.out_proj.out_features
-    values = np.zeros((len(tokens), num_labels), dtype=np.float32)
-    return _fill(values, model, model.head, tokens, batch_size, compute, advance, world, prefix)
+    values = np.zeros((len(tokens), model.head.out_proj.out_features), dtype=np.float32)
+    values = _fill(values, model, model.head, tokens, batch_size, compute, advance, world, prefix)
+    if margin := model.int8_margin:
+        close = np.flatnonzero(leads(values) < margin)
+        model.use_int8(None)
+        try:
+            again = np.zeros((len(close), values.shape[1]), dtype=np.float32)
+            again = _fill(again, model, model.head, tokens.take(close), batch_size, compute, None, world, None)
+        finally:
+            model.use_int8(margin)
+        values[close] = again
+    return values
+
+
+def leads(logits: np.ndarray) -> np.ndarray:
+    """How far each row's best logit is ahead of its second best: [rows, labels] -> [rows]."""
+    best = np.partition(logits, -2, axis=1)
+    return best[:, -1] - best[:, -2]
 
 
 def compute_pooled(
