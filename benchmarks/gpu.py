@@ -82,7 +82,9 @@ def table_rows(train: dict[str, list[dict[str, Any]]], predict: dict[str, list[d
     return [
         report.Row("train, rows/s", "", 12_000, report.spread(rate), note=note),
         report.Row("train, vs Trainer + PEFT, expert", "x", 3.0, report.paired_ratios(rate, theirs), note=note),
-        report.Row("train, share of the matmul roof", "%", 40.0, report.spread([100 * share(one) for one in ours])),
+        report.Row(
+            "train, share of the matmul roof", "%", 40.0, report.spread([100 * share(one, "bf16") for one in ours])
+        ),
         report.Row("predict, rows/s", "", 50_000, report.spread(predicted["ours"])),
         report.Row(f"predict, vs transformers bf16, {best}", "x", 1.0, ratio),
     ]

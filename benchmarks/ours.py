@@ -17,6 +17,7 @@ from submillion.config import LoraConfig, ModelConfig, TrainConfig
 from submillion.data.tokenizer import Tokens
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
+from submillion.model.functional import linear_int8, pack_int8
 from submillion.model.shape import EncoderShape, read_shape
 from submillion.seeds import torch_generator
 from submillion.training import loop
@@ -82,7 +83,10 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def matmul_peaks(shape: EncoderShape, compute: Compute, repeats: int = 20) -> dict[str, float]:
-    """Best of `repeats` linear products [tokens, hidden] -> [tokens, 4 hidden], FLOP/s, by type."""
+    """Best of `repeats` linear products [tokens, hidden] -> [tokens, 4 hidden], FLOP/s, by type.
+
+    int8's, where the run has it, with the rounding of the tokens.
+    """
     tokens = 16384 if compute.device.type == "cuda" else 1792
     found = {}
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
@@ -90,6 +94,12 @@ def matmul_peaks(shape: EncoderShape, compute: Compute, repeats: int = 20) -> di
         weight = torch.randn(shape.intermediate_size, shape.hidden_size, dtype=dtype, device=compute.device)
         seconds = min(_seconds(lambda x=x, weight=weight: F.linear(x, weight)) for _ in range(repeats + 1))  # type: ignore[misc]
         found[name] = 2 * x.numel() * shape.intermediate_size / seconds
+        if name == "bf16" and compute.int8:
+            packed = pack_int8(weight)
+            seconds = min(
+                _seconds(lambda x=x, packed=packed: linear_int8(x, packed, False)) for _ in range(repeats + 1)
+            )  # type: ignore[misc]
+            found["int8"] = 2 * x.numel() * shape.intermediate_size / seconds
     return found
 
 
@@ -112,7 +122,7 @@ def _network(shape: EncoderShape, job: dict[str, Any], compute: Compute) -> Text
     lora = LoraConfig(rank=job["rank"], alpha=job["alpha"], dropout=0.0, targets=targets)
     network = TextClassifier(shape, model, lora, NUM_LABELS, torch_generator(job["seed"], "init"))
     network.encoder.load(read_checkpoint(Path(job["base"])))
-    return network.to_compute(compute.dtype, compute.device)
+    return network.to_compute(compute.dtype, compute.device, compute.int8)
 
 
 def _config(job: dict[str, Any], epochs: int) -> TrainConfig:

@@ -310,7 +310,7 @@ def test_flags_are_read_as_they_are_written(words: str, key: str, value: object)
         ("--lora.rank x", "--lora.rank: expected a whole number or auto, found x"),
         ("--lora.rank --seed 1", "--lora.rank: expected a whole number or auto, found nothing"),
         ("--lora.layers 0 x", "--lora.layers: expected all or a list of whole numbers, found 0 x"),
-        ("--train.precision fp16", "--train.precision: expected auto, bf16 or fp32, found fp16"),
+        ("--train.precision fp16", "--train.precision: expected auto, int8, bf16 or fp32, found fp16"),
         ("--model.freeze-base maybe", "--model.freeze-base: expected true or false, found maybe"),
         ("--model.no-freeze-base=true", "--model.no-freeze-base: takes no value, found true"),
         ("--seed -1", "--seed: expected at least 0, found -1"),

@@ -8,33 +8,33 @@ import pytest
 from news import news_rows, run_of
 
 from submillion.cli import main
+from submillion.inference import run
 from submillion.inference.classifier import Classifier
 from submillion.inference.run import TrainResult, train
-from submillion.training import int8
+from submillion.training import device, int8
 from submillion.training.artefact import Artefact
-from submillion.training.device import Compute
 
 TEXTS = [text for text, _ in news_rows(20, seed=1)]
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_base: Path, news_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    overrides = run_of(tiny_base, tmp_path_factory.mktemp("int8"), train__precision="bf16")
+    overrides = run_of(tiny_base, tmp_path_factory.mktemp("int8"), train__precision="auto")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Compute, "has_int8", True)
+        patch.setattr(device, "_cpu_has_int8", lambda: True)
         return train(data=news_csv, overrides=overrides)
 
 
 @pytest.fixture
 def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Compute, "has_int8", True)
+    monkeypatch.setattr(device, "_cpu_has_int8", lambda: True)
 
 
 def test_the_run_measures_what_int8_changes_and_saves_it(trained: TrainResult) -> None:
     found = json.loads((trained.folder / "metrics.json").read_text())["int8"]
     assert 0 < found["margin"] < 1 and 0 <= found["again"] <= int8.MOST_AGAIN
     assert Artefact.load(trained.folder).calibration["int8_margin"] == found["margin"]
-    assert trained.classifier.config.train.precision == "bf16"  # what it trained in, and trains in again
+    assert trained.classifier.config.train.precision == "int8"
     assert "int8" in (trained.folder / "README.md").read_text()
 
 
@@ -56,7 +56,7 @@ def test_another_precision_insists(precision: str, trained: TrainResult) -> None
 
 
 def test_where_nothing_is_gained_it_predicts_without(trained: TrainResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Compute, "has_int8", False)
+    monkeypatch.setattr(device, "_cpu_has_int8", lambda: False)
     assert Classifier.load(trained.folder).network.int8_margin is None
 
 
@@ -65,12 +65,23 @@ def test_a_model_that_was_not_measured_is_in_int8_only_when_told(
     tiny_base: Path, news_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(int8, "MOST_AGAIN", -1.0)
-    plain = train(data=news_csv, overrides=run_of(tiny_base, tmp_path, train__precision="bf16", train__epochs=1))
+    plain = train(data=news_csv, overrides=run_of(tiny_base, tmp_path, train__precision="int8", train__epochs=1))
     assert "int8" not in plain.metrics and "int8_margin" not in Artefact.load(plain.folder).calibration
     assert Classifier.load(plain.folder).network.int8_margin is None
     assert Classifier.load(plain.folder, precision="int8").network.int8_margin == 0.0
 
 
+@pytest.mark.usefixtures("_faster")
+def test_an_encoder_that_int8_moves_too_far_trains_in_bf16(
+    tiny_base: Path, news_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "MOST_CHANGE", 1e-6)
+    plain = train(data=news_csv, overrides=run_of(tiny_base, tmp_path, train__precision="auto", train__epochs=1))
+    assert "precision  bf16 after all: int8 moves this encoder's features by" in capsys.readouterr().out
+    assert plain.classifier.config.train.precision == "bf16" and "int8" not in plain.metrics
+
+
+@pytest.mark.usefixtures("_faster")
 def test_the_commands_take_int8(trained: TrainResult, tmp_path: Path) -> None:
     (tmp_path / "texts.csv").write_text("\n".join(["text", *(f'"{text}"' for text in TEXTS)]))
     output = tmp_path / "labels.txt"

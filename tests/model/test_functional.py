@@ -273,6 +273,34 @@ def test_linear_int8(sizes: tuple[int, int], tokens: int) -> None:
     torch.testing.assert_close(linear_int8(x, packed, True).double(), expected, atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize("sizes", [(16, 32), (48, 64), (128, 192), (9, 20)], ids=str)
+def test_packed_in_int8_a_weight_and_its_transpose_are_rounded_to_127_steps(sizes: tuple[int, int]) -> None:
+    weight = tensors(sizes, seed=1, grad=False)[0].bfloat16()
+    weight[2] = weight[:, 3] = 0
+    for transpose, given in ((False, weight), (True, weight.t())):
+        packed = pack_int8(weight, transpose=transpose)
+        values, (rows, columns) = packed.values, given.shape
+        if packed.panel:
+            values = (
+                values.view(rows // packed.panel, columns // 4, packed.panel, 4).transpose(1, 2).reshape(given.shape)
+            )
+        exact = given.double()
+        step = exact.abs().amax(dim=1, keepdim=True) / 127
+        torch.testing.assert_close(packed.scale.double(), step[:, 0])
+        assert ((values.double() * step - exact).abs() <= step * 0.5001).all()
+        assert torch.equal(packed.total, values.sum(dim=1).float())
+
+
+def test_the_gradient_in_int8() -> None:
+    x, weight, bias = tensors((3, 50, 64), (48, 64), (48,))
+    weight, bias = weight.detach().bfloat16(), bias.detach().bfloat16()
+    (direction,) = tensors((3, 50, 48), seed=9, grad=False)
+    y = linear(x.bfloat16(), weight, bias, pack_int8(weight, bias), pack_int8(weight, transpose=True))
+    (found,) = torch.autograd.grad(y, x, direction.bfloat16())
+    assert near_int8(x.detach().bfloat16(), weight, bias, y.detach())
+    assert near_int8(direction.bfloat16(), weight.t(), torch.zeros(64), found)
+
+
 def test_a_row_s_result_in_int8_is_its_own() -> None:
     weight, bias = tensors((64, 96), (64,), seed=1, grad=False)
     x = tensors((3, 50, 96), grad=False)[0].bfloat16()
@@ -310,13 +338,13 @@ def test_merged_linear(rows: list[tuple[int, int]], rank: int) -> None:
     plain = F.linear(x, weight, bias)
     for (first, end), lora_A, lora_B in zip(rows, adapters[::2], adapters[1::2], strict=True):
         plain = plain + F.pad(1.5 * x @ lora_A.T @ lora_B.T, (first, 48 - end))
-    check(merged_linear(x, weight, bias, 1.5, rows, *adapters), plain, inputs)
+    check(merged_linear(x, weight, bias, 1.5, rows, False, *adapters), plain, inputs)
 
 
 def test_merged_linear_below_which_nothing_trains() -> None:
     lora_A, lora_B = tensors((3, HIDDEN), (16, 3))
     x, weight, bias = tensors((4, 6, HIDDEN), (16, HIDDEN), (16,), seed=1, grad=False)
-    merged_linear(x, weight, bias, 1.0, [(0, 16)], lora_A, lora_B).sum().backward()
+    merged_linear(x, weight, bias, 1.0, [(0, 16)], False, lora_A, lora_B).sum().backward()
     assert lora_A.grad is not None and lora_B.grad is not None and x.grad is None
 
 
@@ -329,13 +357,14 @@ def test_rows_without_an_adapter_keep_their_weights() -> None:
     assert not torch.equal(merged[16:32], plain[16:32])
 
 
-def test_bf16_is_near_fp32() -> None:
+@pytest.mark.parametrize("int8", [False, True], ids=["bf16", "int8"])
+def test_bf16_and_int8_are_near_fp32(int8: bool) -> None:
     x, lora_A, lora_B = tensors((4, 6, 64), (3, 64), (48, 3))
     weight, bias = tensors((48, 64), (48,), seed=1, grad=False)
-    exact = merged_linear(x, weight, bias, 1.0, [(0, 48)], lora_A, lora_B)
-    rounded = merged_linear(x.bfloat16(), weight, bias.bfloat16(), 1.0, [(0, 48)], lora_A, lora_B)
+    exact = merged_linear(x, weight, bias, 1.0, [(0, 48)], False, lora_A, lora_B)
+    rounded = merged_linear(x.bfloat16(), weight, bias.bfloat16(), 1.0, [(0, 48)], int8, lora_A, lora_B)
     assert rounded.dtype == torch.bfloat16
-    torch.testing.assert_close(rounded.float(), exact, atol=0.25, rtol=0.02)
+    torch.testing.assert_close(rounded.float(), exact, atol=1.0 if int8 else 0.25, rtol=0.02)
 
 
 @pytest.mark.parametrize("name", ["attention", "add_norm", "gelu"])

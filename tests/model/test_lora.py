@@ -237,8 +237,9 @@ def test_updates_smaller_than_a_weight_s_rounding_are_not_lost_on_average() -> N
     assert linear.weight.float().mean().item() - plain == pytest.approx(2.0**-12, rel=0.3)
 
 
-def test_training_computes_what_the_merged_layer_computes_bit_for_bit() -> None:
-    network = adapted().to_compute(torch.bfloat16)
+@pytest.mark.parametrize("int8", [False, True], ids=["bf16", "int8"])
+def test_training_computes_what_the_merged_layer_computes_bit_for_bit(int8: bool) -> None:
+    network = adapted().to_compute(torch.bfloat16, int8=int8)
     batch = ragged_batch(network.encoder.shape, LENGTHS)
     before = network(*batch)
     network.merge()
@@ -283,20 +284,17 @@ def test_a_model_that_has_predicted_can_be_copied() -> None:
             assert torch.equal(copied(*batch), logits)
 
 
-def test_in_int8_only_what_has_no_gradients_changes() -> None:
-    network = adapted().to_compute(torch.bfloat16)
-    batch = ragged_batch(network.encoder.shape, LENGTHS)
-    network.merge()
-    exact, with_gradients = network(*batch).detach(), []
+def test_values_and_gradients_in_int8_are_near_those_in_bf16() -> None:
+    found = []
     for margin in (0.0, None):
+        network = adapted().to_compute(torch.bfloat16)
         network.use_int8(margin)
-        with torch.no_grad():
-            without = network(*batch)
-        torch.testing.assert_close(without, exact, atol=0.1, rtol=0)
-        with_gradients.append(network(*batch).detach())
-        if margin is not None:
-            in_int8 = without
-    assert not torch.equal(in_int8, without) and all(torch.equal(found, exact) for found in with_gradients)
+        logits = network(*ragged_batch(network.encoder.shape, LENGTHS))
+        logits.square().sum().backward()
+        found.append((logits.detach(), torch.cat([p.grad.flatten() for p in network.trainable().values()])))
+    for in_int8, in_bf16 in zip(*found, strict=True):
+        assert not torch.equal(in_int8, in_bf16)
+        assert (in_int8 - in_bf16).norm() < 0.05 * in_bf16.norm()
 
 
 def test_merged_in_inference_mode_it_keeps_its_packed_weights() -> None:

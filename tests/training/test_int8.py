@@ -1,33 +1,35 @@
-"""When a trained model predicts in int8, and that no label changes by it."""
+"""When a model trains and predicts in int8, that it learns by it, and that no label changes by it."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny import learnable_rows, some_of, tiny_classifier
+from tiny import HELD_OUT, learnable_rows, some_of, tiny_classifier, tiny_shape
 
-from submillion.config import LoraConfig
+from submillion.config import LoraConfig, ModelConfig, TrainConfig
+from submillion.errors import ConfigError
 from submillion.model import kernels
-from submillion.training import int8
-from submillion.training.device import Compute
-from submillion.training.int8 import try_int8
-from submillion.training.loop import compute_logits
+from submillion.training import device, int8
+from submillion.training.device import Compute, choose_compute
+from submillion.training.int8 import features_change, try_int8
+from submillion.training.loop import compute_logits, fit
 
-BF16 = Compute(torch.device("cpu"), torch.bfloat16, "for tests")
+INT8 = Compute(torch.device("cpu"), torch.bfloat16, "for tests", int8=True)
+BF16 = replace(INT8, int8=False)
 ROWS = learnable_rows()
 MEASURED, OTHERS = some_of(ROWS, range(64)).tokens, some_of(ROWS, range(64, len(ROWS))).tokens
 
 
 @pytest.fixture(autouse=True)
-def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On every processor: where the kernel is not to be had, torch's operations compute the same."""
-    monkeypatch.setattr(Compute, "has_int8", True)
+def _close_rows_are_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "MOST_AGAIN", 1.0)  # the logits of random weights are close together
 
 
 def test_the_margin_is_the_largest_change_and_the_labels_hold() -> None:
     network = tiny_classifier(lora=LoraConfig(rank=4)).to_compute(torch.bfloat16)
     exact = compute_logits(network, MEASURED, 16, BF16)
-    found = try_int8(network, MEASURED, 16, BF16)
+    found = try_int8(network, MEASURED, 16, INT8)
     assert network.int8_margin == found["margin"] > 0 and 0 < found["again"] < 1
     network.use_int8(0.0)
     change = compute_logits(network, MEASURED, 16, BF16) - exact
@@ -43,11 +45,10 @@ def test_the_margin_is_the_largest_change_and_the_labels_hold() -> None:
 def test_it_stays_off_where_too_many_rows_would_be_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "MOST_AGAIN", -1.0)
     network = tiny_classifier().to_compute(torch.bfloat16)
-    assert try_int8(network, MEASURED, 16, BF16) == {} and network.int8_margin is None
+    assert try_int8(network, MEASURED, 16, INT8) == {} and network.int8_margin is None
 
 
-def test_it_stays_off_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Compute, "has_int8", False)
+def test_it_stays_off_where_training_was_without() -> None:
     network = tiny_classifier().to_compute(torch.bfloat16)
     assert try_int8(network, MEASURED, 16, BF16) == {} and network.int8_margin is None
 
@@ -56,16 +57,55 @@ def test_many_rows_are_measured_in_part(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(int8, "ROWS", 5)
     some = MEASURED.take(np.array([0, 16, 32, 47, 63]))
     margins = [
-        try_int8(tiny_classifier().to_compute(torch.bfloat16), tokens, 16, BF16).get("margin")
+        try_int8(tiny_classifier().to_compute(torch.bfloat16), tokens, 16, INT8).get("margin")
         for tokens in (MEASURED, some)
     ]
     assert margins[0] == margins[1] is not None
 
 
-def test_it_is_for_bf16_on_a_cpu_with_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    assert Compute(torch.device("cpu"), torch.float32, "").has_int8 is False
-    assert Compute(torch.device("cuda"), torch.bfloat16, "").has_int8 is False
-    assert BF16.has_int8 == kernels.multiplies_int8()
+def test_an_encoder_with_numbers_far_beyond_the_rest_is_moved_further() -> None:
+    changes = []
+    for outlier in (1.0, 300.0):
+        network = tiny_classifier(model=ModelConfig(pooling="mean")).to_compute(torch.bfloat16)
+        for layer in network.encoder.layer_list():
+            layer.norms()["attention_norm"].weight[3] *= outlier
+        changes.append(features_change(network, MEASURED, 16, INT8))
+        assert network.int8_margin is None
+    assert 0 < changes[0] < int8.MOST_CHANGE < changes[1]
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+@pytest.mark.parametrize("targets", [("query", "value"), ("all-linear",)], ids=str)
+def test_it_learns_in_int8_what_it_learns_in_bf16(family: str, targets: tuple[str, ...]) -> None:
+    config = TrainConfig(batch_size=32, learning_rate=1e-2, epochs=5)
+    train, held_out = some_of(ROWS, range(HELD_OUT, len(ROWS))), some_of(ROWS, range(HELD_OUT))
+    losses = []
+    for compute in (BF16, INT8):
+        lora = LoraConfig(rank=4, alpha=8.0, dropout=0.0, targets=targets)
+        network = tiny_classifier(shape=tiny_shape(family), model=ModelConfig(dropout=0.0), lora=lora)
+        network.to_compute(compute.dtype, compute.device, compute.int8)
+        result = fit(network, train, held_out, config, 0, compute)
+        labels = compute_logits(network, held_out.tokens, 32, compute).argmax(axis=1)
+        assert (labels == held_out.labels).mean() > 0.9
+        losses.append([record["train_loss"] for record in result.history])
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1][0], losses[0][0], atol=0.02)
+
+
+def test_where_it_is_not_to_be_had_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_cpu_has_int8", lambda: False)
+    assert choose_compute("auto").precision in ("bf16", "fp32")
+    with pytest.raises(ConfigError, match="precision int8: expected"):
+        choose_compute("int8")
+
+
+def test_auto_takes_it_where_it_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_cpu_has_int8", lambda: True)
+    found = {precision: choose_compute(precision) for precision in ("auto", "int8", "bf16", "fp32")}
+    assert [compute.precision for compute in found.values()] == ["int8", "int8", "bf16", "fp32"]
+    assert found["auto"].dtype == torch.bfloat16
+
+
+def test_without_the_kernels_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "built", lambda: kernels.Built({}, "none"))
-    assert BF16.has_int8 is False
+    assert not kernels.multiplies_int8()

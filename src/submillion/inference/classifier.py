@@ -80,7 +80,7 @@ class Classifier:
         network.to_compute(compute.dtype, compute.device)
         network.merge()
         margin = artefact.calibration.get("int8_margin")
-        if precision == "int8" or (precision == "auto" and margin is not None and compute.has_int8):
+        if precision == "int8" or (precision == "auto" and margin is not None and compute.int8):
             network.use_int8(margin or 0.0)
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
         return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])

@@ -52,7 +52,7 @@ from submillion.seeds import numpy_generator, torch_generator
 from submillion.training.artefact import Artefact, base_record, find_artefact
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import World, join
-from submillion.training.int8 import try_int8
+from submillion.training.int8 import MOST_CHANGE, features_change, try_int8
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import progress
@@ -134,6 +134,13 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
         for rows in (learned, corpus.validation, corpus.test)
     )
     _print_example(console, tokenizer, train_rows, corpus, config.seed)
+    if compute.int8 and resolved.config.train.precision == "auto":
+        change = features_change(network, train_rows.tokens, config.train.eval_batch_size, compute, world)
+        if change > MOST_CHANGE:
+            compute = replace(compute, int8=False)
+            config = replace(config, train=replace(config.train, precision=compute.precision))
+            console.print(f"precision  bf16 after all: int8 moves this encoder's features by {change:.0%}")
+    network.use_int8(0.0 if compute.int8 else None)
     views = None
     if config.train.augment:
 

@@ -62,10 +62,12 @@ class TextClassifier(nn.Module):
             for lora_B in linear.lora_B.values():
                 lora_B.mul_(factor)
 
-    def to_compute(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "TextClassifier":
+    def to_compute(
+        self, dtype: torch.dtype, device: torch.device | str = "cpu", int8: bool = False
+    ) -> "TextClassifier":
         """Casts what is frozen to the compute type, once, and moves all to the device.
 
-        Parameters, layer norms and the weights that have adapters stay in fp32.
+        Parameters, layer norms and the weights that have adapters stay in fp32. int8: see `use_int8`.
 
         Raises ValueError while merged: the weights to restore would be left behind.
         """
@@ -77,13 +79,14 @@ class TextClassifier(nn.Module):
             for name, buffer in module.named_buffers(recurse=False):
                 if not (isinstance(module, LoraLinear) and name == "weight" and module.keeps_fp32):
                     setattr(module, name, buffer.to(dtype))
+        self.use_int8(0.0 if int8 else None)
         return self.to(device)
 
     def use_int8(self, margin: float | None) -> None:
-        """From here on, whole products without gradients are in int8 (`linear_int8`); None: in the compute type.
+        """From here on, products by whole frozen weights are in int8 (`linear_int8`); None: in the compute type.
 
         margin: rows whose two best logits are closer than this are computed again in the compute type by
-        `compute_logits`; a forward pass alone does not. Training computes as it did.
+        `compute_logits`; a forward pass alone does not.
         """
         self.int8_margin = margin
         for linear in self.encoder.linears():

@@ -107,11 +107,16 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor, packed: Tensor | None = None, turned: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    packed: "Tensor | Int8Weight | None" = None,
+    turned: "Tensor | Int8Weight | None" = None,
 ) -> Tensor:
     """x weight^T + bias: x [..., in] -> [..., out], all of one dtype. Frozen: weight and bias get no gradient.
 
-    packed, turned: `pack` of the weight and of its transpose, where they are kept; the products are faster by them.
+    packed, turned: `pack` of the weight and of its transpose, where they are kept; the products are faster by them. Or
+    `pack_int8` of each, and they are in int8, the gradient's too.
     """
     return _Linear.apply(x, weight, bias, packed, turned)
 
@@ -133,23 +138,22 @@ class Int8Weight(NamedTuple):
 
     values: Tensor  # int8 [out, in]; where `panel` is not 0, in the order that kernels.c reads
     scale: Tensor  # fp32 [out]: the row's largest number is 127 of it
-    bias: Tensor  # fp32 [out]
     total: Tensor  # fp32 [out]: the sum of the row's values
+    bias: Tensor  # fp32 [out]
     panel: int
 
 
-def pack_int8(weight: Tensor, bias: Tensor) -> Int8Weight:
-    """weight [out, in], bias [out], of any dtype."""
-    weight, (rows, columns) = weight.float(), weight.shape
+def pack_int8(weight: Tensor, bias: Tensor | None = None, transpose: bool = False) -> Int8Weight:
+    """Of weight [out, in], contiguous, or its transpose; bias [out], None for zeros."""
+    rows, columns = reversed(weight.shape) if transpose else weight.shape
+    bias = torch.zeros(rows, device=weight.device) if bias is None else bias.float()
+    if weight.dtype == torch.bfloat16 and kernels.serve(weight, rows, columns) and kernels.multiplies_int8():
+        panel = next(panel for panel in (64, 16) if rows % panel == 0)
+        return Int8Weight(*kernels.pack_int8(weight, panel, transpose), bias, panel)
+    weight = (weight.t() if transpose else weight).float()
     scale = weight.abs().amax(dim=1) / 127
     values = (weight / scale.clamp_min(1e-30)[:, None]).round().to(torch.int8)
-    total = values.sum(dim=1).float()
-    panel = next((panel for panel in (64, 16) if rows % panel == columns % kernels.LANES == 0), 0)
-    if panel and weight.device.type == "cpu" and kernels.multiplies_int8():
-        values = values.view(rows // panel, panel, columns // 4, 4).transpose(1, 2).contiguous()
-    else:
-        panel = 0
-    return Int8Weight(values, scale, bias.float(), total, panel)
+    return Int8Weight(values, scale, values.sum(dim=1).float(), bias, panel=0)
 
 
 def linear_int8(x: Tensor, packed: Int8Weight, then_gelu: bool) -> Tensor:
@@ -159,7 +163,7 @@ def linear_int8(x: Tensor, packed: Int8Weight, then_gelu: bool) -> Tensor:
     does not depend on its batch, and one large number costs its own token's precision alone (Yao et al., 2022,
     arXiv:2206.01861). The sums of products are whole numbers, exact; only x and the weight are rounded.
     """
-    if packed.panel and x.dtype == torch.bfloat16:
+    if packed.panel:
         return kernels.linear_int8(x, packed.values, packed.scale, packed.total, packed.bias, packed.panel, then_gelu)
     lowest, highest = x.float().amin(dim=-1, keepdim=True), x.float().amax(dim=-1, keepdim=True)
     lowest, highest = lowest.clamp_max(0), highest.clamp_min(0)
@@ -171,16 +175,23 @@ def linear_int8(x: Tensor, packed: Int8Weight, then_gelu: bool) -> Tensor:
 
 
 def merged_linear(
-    x: Tensor, weight: Tensor, bias: Tensor, scaling: float, rows: Sequence[tuple[int, int]], *adapters: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    scaling: float,
+    rows: Sequence[tuple[int, int]],
+    int8: bool,
+    *adapters: Tensor,
 ) -> Tensor:
     """x W^T + bias: x [..., in] -> [..., out], in x's dtype, with W = weight and adapters added to some of its rows.
 
     weight, fp32 [out, in], gets no gradient. adapters: lora_A, fp32 [rank, in], and lora_B, fp32 [rows, rank], for each
     of `rows`, given as (first, end); they do. scaling * lora_B lora_A is added in fp32 and the sum rounded once, so an
     update smaller than weight's own rounding is not lost on average. One product of the layer's size where
-    x lora_A^T lora_B^T beside the layer would read and write every activation.
+    x lora_A^T lora_B^T beside the layer would read and write every activation. int8: the products by W are in int8, the
+    adapters' own gradients are not.
     """
-    return _MergedLinear.apply(x, weight, bias, scaling, rows, *adapters)
+    return _MergedLinear.apply(x, weight, bias, scaling, rows, int8, *adapters)
 
 
 def merged_weight(
@@ -210,7 +221,9 @@ def _split(parts: Sequence[Tensor]) -> list[Tensor]:
     return [view for part in parts for view in part.split(hidden, dim=-1)]
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _product(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -> Tensor:
+    if isinstance(weight, Int8Weight):
+        return linear_int8(x, weight, then_gelu=False)
     if x.dtype == torch.bfloat16 and x.device.type == "cpu" and _LINEAR is not None:
         # oneDNN adds the bias to what it has in its registers; torch.addmm fills the output with it first.
         return _LINEAR(x, weight, bias, "none", [], "")
@@ -225,7 +238,12 @@ def _input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, packed: Tensor | None, turned: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        packed: Tensor | Int8Weight | None,
+        turned: Tensor | Int8Weight | None,
     ) -> Tensor:
         ctx.turned = turned
         ctx.save_for_backward(weight)
@@ -248,23 +266,27 @@ class _MergedLinear(torch.autograd.Function):
         bias: Tensor,
         scaling: float,
         rows: Sequence[tuple[int, int]],
+        int8: bool,
         *adapters: Tensor,
     ) -> Tensor:
         merged = merged_weight(weight, scaling, rows, adapters, x.dtype)
-        ctx.scaling, ctx.rows = scaling, rows
+        ctx.scaling, ctx.rows, ctx.int8 = scaling, rows, int8
         ctx.save_for_backward(x, merged, *adapters)
-        return _product(x, merged, bias)
+        return _product(x, pack_int8(merged, bias) if int8 else merged, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, merged, *adapters = ctx.saved_tensors
-        grad_x = _input_gradient(grad, merged) if ctx.needs_input_grad[0] else None
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            in_int8 = pack_int8(merged, transpose=True) if ctx.int8 else None
+            grad_x = _input_gradient(grad, merged) if in_int8 is None else _product(grad, in_int8, None)
         flat_x, flat_grad = x.flatten(0, -2), grad.flatten(0, -2)
         grads: list[Tensor] = []
         for (first, last), lora_A, lora_B in zip(ctx.rows, adapters[::2], adapters[1::2], strict=True):
             grads += _adapter_gradients(flat_x, flat_grad[:, first:last], lora_A, lora_B, ctx.scaling)
-        return grad_x, None, None, None, None, *grads
+        return grad_x, None, None, None, None, None, *grads
 
 
 def _adapter_gradients(

@@ -547,6 +547,57 @@ INLINE void to_bytes(uint8_t *out, const T *x, int64_t size, float *scale, float
     }
 }
 
+/* Of each number its multiple of the scale, -127 to 127, and how it is got there */
+INLINE i32x16 steps_of(f32x16 x, f32x16 factor) { return (i32x16)_mm512_cvtps_epi32((__m512)(x * factor)); }
+INLINE f32x16 factor_of(f32x16 top) { return (f32x16)((i32x16)(127.0f / top) & (top > 0)); }
+
+/* weight [rows, columns] -> what linear_int8 reads */
+void pack_int8(const T *weight, int32_t *fours, float *scale, float *total, int64_t rows, int64_t columns, int64_t panel) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t own = row % panel, size = columns;
+        int32_t *out = fours + (row - own) * columns / 4 + own;
+        f32x16 top = {0};
+        for ALL_LANES(i) top = larger(absolute(load(weight + row * columns + i)), top);
+        float most = largest(top);
+        f32x16 factor = factor_of(fill(most));
+        i32x16 sums = {0};
+        for ALL_LANES(i) {
+            i32x16 steps = steps_of(load(weight + row * columns + i), factor);
+            __m128i bytes = _mm512_cvtepi32_epi8((__m512i)steps);
+            int32_t four[4];
+            memcpy(four, &bytes, sizeof four);
+            for (int k = 0; k < 4; k++) out[(i / 4 + k) * panel] = four[k];
+            sums += steps;
+        }
+        scale[row] = most / 127;
+        total[row] = sum(__builtin_convertvector(sums, f32x16));
+    }
+}
+/* The same of the weight's transpose */
+void pack_int8_turned(const T *weight, int32_t *fours, float *scale, float *total, int64_t rows, int64_t columns,
+                      int64_t panel) {
+    #pragma omp parallel for
+    for (int64_t n = 0; n < columns; n += LANES) {
+        int32_t *out = fours + n / panel * panel * rows / 4 + n % panel;
+        f32x16 top = {0};
+        for (int64_t row = 0; row < rows; row++) top = larger(absolute(load(weight + row * columns + n)), top);
+        f32x16 factor = factor_of(top);
+        i32x16 sums = {0};
+        for (int64_t row = 0; row < rows; row += 4) {
+            i32x16 four = {0};
+            for (int k = 0; k < 4; k++) {
+                i32x16 steps = steps_of(load(weight + (row + k) * columns + n), factor);
+                four |= (steps & 255) << 8 * k;
+                sums += steps;
+            }
+            storef((float *)(out + row / 4 * panel), (f32x16)four);
+        }
+        storef(scale + n, top / 127.0f);
+        storef(total + n, __builtin_convertvector(sums, f32x16));
+    }
+}
+
 #define MOST 48 /* tokens at a time: their bytes stay in the cache while all columns pass */
 
 /* y [tokens, columns] = x [tokens, size] weight^T + bias, or the GELU of that, with x and the weight in bytes: x with a scale

@@ -176,6 +176,15 @@ def multiply_(x: Tensor, y: Tensor) -> Tensor:
     return x
 
 
+def pack_int8(weight: Tensor, panel: int, transpose: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a weight [rows, columns] or its transpose: what `linear_int8` takes for values, scale and total."""
+    values = torch.empty_like(weight, dtype=torch.int8)
+    scale, total = torch.empty(2, weight.shape[1 if transpose else 0])
+    name = "pack_int8_turned" if transpose else "pack_int8"
+    _call(name, weight.dtype, weight, values, scale, total, *weight.shape, panel)
+    return values, scale, total
+
+
 def linear_int8(
     x: Tensor, weight: Tensor, scale: Tensor, total: Tensor, bias: Tensor, panel: int, then_gelu: bool
 ) -> Tensor:

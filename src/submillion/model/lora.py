@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from submillion.model.functional import (
     Dropout,
+    Int8Weight,
     gelu,
     linear,
     linear_int8,
@@ -51,7 +52,7 @@ class LoraLinear(nn.Module):
         self.lora_B = nn.ParameterDict()
         self.scaling = 0.0
         self.dropout_rate = 0.0
-        self.int8 = False  # whether whole products without gradients are in int8, once the adapters are merged
+        self.int8 = False  # whether products by the whole frozen weight are in int8
         self._pretrained: Tensor | None = None  # kept while merged
         # The weight, its version then, and what is kept of it.
         self._packed: tuple[Tensor, int, dict[str, Any]] | None = None
@@ -85,7 +86,7 @@ class LoraLinear(nn.Module):
         adapted = [] if self.merged else [name for name in names if name in self.lora_A]
         if not adapted and not torch.is_grad_enabled() and names == list(self.rows):
             if self.int8 and not self.weight.requires_grad:
-                return linear_int8(x, self._kept("int8", lambda: pack_int8(self.weight, self.bias)), then_gelu)
+                return linear_int8(x, self._pack_int8(), then_gelu)
             packed = self._pack(x.dtype)
             if packed is not None:
                 return packed_linear(x, packed, self.bias, then_gelu)
@@ -99,13 +100,16 @@ class LoraLinear(nn.Module):
             weight = weight.to(x.dtype)
             if self.weight.requires_grad:
                 return F.linear(x, weight, bias)
-            whole = names == list(self.rows)
-            packed = self._pack(x.dtype) if whole else None
-            turned = self._pack(x.dtype, transpose=True) if whole and x.requires_grad else None
-            return linear(x, weight, bias, packed, turned)
+            if names != list(self.rows):
+                return linear(x, weight, bias)
+            if self.int8:
+                return linear(x, weight, bias, self._pack_int8(), self._pack_int8(True) if x.requires_grad else None)
+            turned = self._pack(x.dtype, transpose=True) if x.requires_grad else None
+            return linear(x, weight, bias, self._pack(x.dtype), turned)
         if not self.weight.requires_grad and not (dropout and self.dropout_rate):
             rows = [(start - first, end - first) for start, end in (self.rows[name] for name in adapted)]
-            return merged_linear(x, weight, bias, self.scaling, rows, *self._adapters(adapted))
+            int8 = self.int8 and names == list(self.rows)
+            return merged_linear(x, weight, bias, self.scaling, rows, int8, *self._adapters(adapted))
         # The adapters of one input are one: [rank of all, in] and [out, rank of all].
         lora_A, lora_B = torch.cat([self.lora_A[name] for name in adapted]), self._block_diagonal(names)
         y = F.linear(x, weight.to(x.dtype), bias)
@@ -122,6 +126,11 @@ class LoraLinear(nn.Module):
         if transpose:
             return self._kept("transpose", lambda: pack(self.weight.t()))
         return self._kept("weight", lambda: pack(self.weight))
+
+    def _pack_int8(self, transpose: bool = False) -> Int8Weight:
+        if transpose:
+            return self._kept("transpose in int8", lambda: pack_int8(self.weight, transpose=True))
+        return self._kept("weight in int8", lambda: pack_int8(self.weight, self.bias))
 
     def _kept(self, name: str, make: Callable[[], Packed]) -> Packed:
         """What `make` makes of the weight, kept until the weight is another."""

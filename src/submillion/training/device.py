@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from submillion.errors import ConfigError
 from submillion.memory import keep_freed_memory
 from submillion.model import kernels
 
@@ -12,32 +13,38 @@ from submillion.model import kernels
 @dataclass(frozen=True)
 class Compute:
     device: torch.device
-    dtype: torch.dtype
+    dtype: torch.dtype  # of all that is not a product in int8
     reason: str  # for the run's printout
+    int8: bool = False  # whether products by frozen weights are in int8
 
     @property
-    def precision(self) -> Literal["bf16", "fp32"]:
+    def precision(self) -> Literal["int8", "bf16", "fp32"]:
+        if self.int8:
+            return "int8"
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
-
-    @property
-    def has_int8(self) -> bool:
-        """Whether a model that computes in bf16 predicts faster in int8 here."""
-        return self.device.type == "cpu" and self.precision == "bf16" and kernels.multiplies_int8()
 
 
 def choose_compute(precision: str) -> Compute:
-    """precision: "auto", "bf16", "fp32", or "int8", which is bf16 for all but the products of a prediction.
-
-    A GPU where there is one; auto is bf16 where the processor is fast at it.
+    """precision: "auto", "int8", "bf16" or "fp32". A GPU where there is one; auto is what the processor is fastest at.
 
     On a CPU the process keeps the memory it frees from here on: see submillion.memory.
+    Raises ConfigError for int8 where it is not to be had.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     if device.type == "cpu":
         keep_freed_memory()
+    has_int8 = device.type == "cpu" and _cpu_has_int8()
+    if precision == "int8" and not has_int8:
+        raise ConfigError(
+            "precision int8: expected a CPU with AVX512-BF16 and AVX512-VNNI, without AMX, and a C compiler, found "
+            f"{name}, kernels {kernels.built().reason}\nfix: --train.precision auto, or --precision auto to predict"
+        )
     if precision != "auto":
-        return Compute(device, torch.float32 if precision == "fp32" else torch.bfloat16, f"as asked, on {name}")
+        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        return Compute(device, dtype, f"as asked, on {name}", precision == "int8")
+    if has_int8:
+        return Compute(device, torch.bfloat16, f"{name} has int8 instructions (AVX512-VNNI), bf16 between", True)
     if device.type == "cuda":
         fast, what = torch.cuda.is_bf16_supported(including_emulation=False), "bf16 arithmetic"
     else:
@@ -45,6 +52,10 @@ def choose_compute(precision: str) -> Compute:
     if fast:
         return Compute(device, torch.bfloat16, f"{name} has {what}")
     return Compute(device, torch.float32, f"{name} has no {what}")
+
+
+def _cpu_has_int8() -> bool:
+    return kernels.multiplies_int8()
 
 
 def _cpu_has_bf16() -> bool:

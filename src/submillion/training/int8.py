@@ -1,4 +1,4 @@
-"""Whether a trained model predicts in int8, and which of its rows still want bf16."""
+"""Whether an encoder can train in int8, whether the trained model predicts in it, and which rows want bf16."""
 
 import numpy as np
 
@@ -6,24 +6,42 @@ from submillion.data.tokenizer import Tokens
 from submillion.model.classifier import TextClassifier
 from submillion.training.device import Compute
 from submillion.training.distributed import ALONE, World
-from submillion.training.loop import compute_logits, leads
+from submillion.training.loop import compute_logits, compute_pooled, leads
 
+MOST_CHANGE = 0.15  # of the pretrained features; 0.05 to 0.07 for MiniLM-L6 and mpnet, which train as well in int8
 ROWS = 1_000  # compared at most
 MOST_AGAIN = 0.1  # of the rows: with more of them computed twice, little of the gain is left
+
+
+def features_change(
+    model: TextClassifier, tokens: Tokens, batch_size: int, compute: Compute, world: World = ALONE
+) -> float:
+    """How far int8 moves what the head reads of up to 128 rows, as a share of how far the rows are from their mean.
+
+    An encoder whose hidden states have a few numbers far beyond the rest leaves few of the 255 steps for the rest.
+    """
+    tokens = _some(tokens, 128)
+    exact = compute_pooled(model, tokens, batch_size, compute, None, world)
+    model.use_int8(0.0)
+    rounded = compute_pooled(model, tokens, batch_size, compute, None, world)
+    model.use_int8(None)
+    spread = np.square(exact - exact.mean(axis=0)).sum()
+    return float(np.sqrt(np.square(rounded - exact).sum() / max(spread, 1e-30)))
 
 
 def try_int8(
     model: TextClassifier, tokens: Tokens, batch_size: int, compute: Compute, world: World = ALONE
 ) -> dict[str, float]:
-    """Turns int8 on where this processor is faster by it and the labels hold; returns what was found, {} for no.
+    """Turns int8 on for prediction where it is on for training and the labels hold; returns what was found, {} for no.
 
     margin: the largest change that int8 makes to the difference of two logits of a row, among these rows. A row whose
     two best logits are further apart keeps its label; `compute_logits` computes the others again in bf16. again: the
     share of these. Where it is above MOST_AGAIN, int8 stays off.
     """
-    if not compute.has_int8:
+    if not compute.int8:
         return {}
-    tokens = tokens.take(np.linspace(0, len(tokens) - 1, min(len(tokens), ROWS)).round().astype(np.int64))
+    tokens = _some(tokens, ROWS)
+    model.use_int8(None)
     exact = compute_logits(model, tokens, batch_size, compute, None, world)
     model.use_int8(0.0)
     rounded = compute_logits(model, tokens, batch_size, compute, None, world)
@@ -35,3 +53,8 @@ def try_int8(
         return {}
     model.use_int8(margin)
     return {"margin": margin, "again": again}
+
+
+def _some(tokens: Tokens, most: int) -> Tokens:
+    """Rows at equal distances."""
+    return tokens.take(np.linspace(0, len(tokens) - 1, min(len(tokens), most)).round().astype(np.int64))
