@@ -15,7 +15,7 @@ from submillion.errors import SubmillionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
 
-from benchmarks import accuracy, few_labels, gpu, prefix, report, rows, scaling, train_speed
+from benchmarks import accuracy, few_labels, gpu, precision, prefix, report, rows, scaling, train_speed
 
 
 def test_ratios_are_taken_within_pairs() -> None:
@@ -86,6 +86,21 @@ def test_the_scaling_figure_is_drawn(tmp_path: Path) -> None:
     ones = [{"rows_per_second": 10.0, "peak_rss_mb": 500.0}]
     path = scaling.draw({length: {"ours": ones, "expert": ones} for length in ("32", "64")}, tmp_path / "scaling.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_precisions_are_compared_with_fp32_by_seed(capsys: Any) -> None:
+    runs = [
+        {"precision": name, "seed": seed, "accuracy": right, "loss": 0.5, "seconds": 20.0}
+        for seed, found in ((0, (0.8, 0.81)), (1, (0.9, 0.895)))
+        for name, right in zip(("fp32", "int8"), found, strict=True)
+    ]
+    precision.print_table(runs)
+    lines = [line.strip("│").split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["fp32", "85.0 (7.1)", "+0.00, +0.00", "+0.0000, +0.0000", "20, 20"],
+        ["int8", "85.2 (6.0)", "+1.00, -0.50", "+0.0000, +0.0000", "20, 20"],
+    ]
+    assert precision.precisions()[0] == "fp32"
 
 
 def test_the_prefix_table_compares_with_all_layers(capsys: Any) -> None:

@@ -1,6 +1,7 @@
 """The object a user holds: a saved model, ready to predict."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +77,12 @@ class Classifier:
         network.scale_adapters(adapter_scale)
         if precision == "auto" and config.train.precision == "fp32":
             precision = "fp32"
-        compute = choose_compute(precision)
+        compute, margin = choose_compute(precision), artefact.calibration.get("int8_margin")
+        if precision == "auto" and margin is None:
+            compute = replace(compute, int8=False)
         network.to_compute(compute.dtype, compute.device)
         network.merge()
-        margin = artefact.calibration.get("int8_margin")
-        if precision == "int8" or (precision == "auto" and margin is not None and compute.int8):
-            network.use_int8(margin or 0.0)
+        network.use_int8((margin or 0.0) if compute.int8 else None)
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
         return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])
 
@@ -95,9 +96,7 @@ class Classifier:
         """
         opened = read_transformers(find_base(str(name)))
         compute = choose_compute("fp32" if precision == "auto" else precision)
-        opened.network.to_compute(compute.dtype, compute.device)
-        if precision == "int8":
-            opened.network.use_int8(0.0)
+        opened.network.to_compute(compute.dtype, compute.device, compute.int8)
         return cls(opened.network, opened.tokenizer, opened.label_names, opened.config, compute)
 
     def logits(

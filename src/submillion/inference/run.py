@@ -178,6 +178,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     if world.is_first:
         _save(config, base, shape, tokenizer, corpus, network, plan, metrics, result)
     world.wait()
+    compute = replace(compute, int8=bool(int8))
     classifier = Classifier(network, tokenizer, corpus.label_names, config, compute, temperature)
     trained = TrainResult(classifier, metrics, result.history, Path(config.output.dir), Path(config.output.assets))
     if summary and world.is_first:
