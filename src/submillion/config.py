@@ -118,8 +118,9 @@ class TrainConfig:
     """The best step's adapters are multiplied by this at the end: below 1, the saved model lies between the pretrained
     encoder and the trained one, which holds better on texts unlike the training rows."""
     precision: Literal["auto", "int8", "bf16", "fp32"] = "auto"
-    """Of the encoder's arithmetic. int8: of its products by frozen weights, and bf16 between. auto: int8 where the
-    processor gains by it, else bf16 where it computes that fast, else fp32."""
+    """Of the encoder's arithmetic. int8: of its products by frozen weights, and bf16 between; where adapters have
+    dropout, their layers train in bf16. auto: int8 where the processor gains by it and the encoder is hardly moved by
+    it, else bf16 where it computes that fast, else fp32."""
     prefix_cache_gb: float = 4.0
     """Where the lowest layers have neither adapters nor open weights: the size up to which what they compute is kept in
     a temporary file (in TMPDIR), so that they run once and not in every pass. The losses are the same to rounding.

@@ -311,7 +311,7 @@ def test_a_row_s_result_in_int8_is_its_own() -> None:
     assert torch.equal(linear_int8(x, packed, then_gelu=True)[1:], together[1:])
 
 
-@pytest.mark.parametrize("x", [torch.zeros(5, 32), torch.full((5, 32), 3.0), torch.full((5, 32), -0.25)], ids=str)
+@pytest.mark.parametrize("x", [torch.full((5, 32), value) for value in (0.0, 3.0, -0.25, 1e-37, -1e-20)], ids=str)
 def test_int8_of_equal_numbers(x: Tensor) -> None:
     weight, bias = tensors((16, 32), (16,), seed=1, grad=False)
     assert near_int8(x, weight, bias, linear_int8(x.bfloat16(), pack_int8(weight, bias), then_gelu=False))

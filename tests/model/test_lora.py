@@ -297,11 +297,28 @@ def test_values_and_gradients_in_int8_are_near_those_in_bf16() -> None:
         assert (in_int8 - in_bf16).norm() < 0.05 * in_bf16.norm()
 
 
-def test_merged_in_inference_mode_it_keeps_its_packed_weights() -> None:
-    network = adapted().to_compute(torch.bfloat16)
-    with torch.inference_mode():
-        network.merge()
-        assert not any(linear.weight.is_inference() for linear in network.encoder.linears())
+@pytest.mark.parametrize("int8", [False, True], ids=["bf16", "int8"])
+def test_in_inference_mode_it_predicts_the_same_and_goes_on_after_it(int8: bool) -> None:
+    batch = ragged_batch(tiny_shape("bert"), LENGTHS)
+    found = []
+    for built, merged in ((False, False), (False, True), (True, True)):  # in inference mode
+        with torch.inference_mode(built):
+            network = adapted().to_compute(torch.bfloat16, int8=int8)
+        with torch.inference_mode(merged):
+            network.merge()
+            found.append(network(*batch).clone())
+        with torch.no_grad():
+            found.append(network(*batch))
+        assert any(linear.weight.is_inference() for linear in network.encoder.linears()) == built
+    for logits in found:  # without the packed weights, the rounding is another
+        torch.testing.assert_close(logits, found[1], atol=0.05, rtol=0)
+
+
+def test_no_tokens_in_int8_are_no_error() -> None:
+    network = adapted().to_compute(torch.bfloat16, int8=True)
+    network.merge()
+    with torch.no_grad():
+        assert network.encoder.layers[0].output(torch.zeros(0, 48, dtype=torch.bfloat16)).shape == (0, 32)
 
 
 @pytest.mark.parametrize("margin", [None, 0.0], ids=["bf16", "int8"])

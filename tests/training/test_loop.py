@@ -1,6 +1,7 @@
 """The loop: it learns what can be learned and nothing else, repeats bit for bit, and keeps the best parameters."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -396,6 +397,18 @@ def test_rows_close_between_two_labels_are_computed_again_without_int8() -> None
     close = leads(rounded) < np.median(leads(rounded))
     assert 0 < close.sum() < len(close) and np.array_equal(some_again[~close], rounded[~close])
     np.testing.assert_allclose(some_again[close], exact[close], atol=0.02)  # in other batches, other rounding
+
+
+def test_threads_that_compute_rows_again_leave_each_other_alone() -> None:
+    network = tiny_classifier(lora=LORA).to_compute(torch.bfloat16)
+    network.merge()
+    network.use_int8(1e9)
+    exact = compute_logits(network, VALIDATION.tokens, 16, BF16)
+    network.use_int8(float(np.median(leads(exact))))
+    alone = compute_logits(network, VALIDATION.tokens, 16, BF16)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: compute_logits(network, VALIDATION.tokens, 16, BF16), range(24)))
+    assert all(np.array_equal(logits, alone) for logits in found)
 
 
 @pytest.mark.parametrize("layers", ["all", (2,)], ids=["no prefix", "prefix"])

@@ -59,8 +59,8 @@ class Classifier:
 
         base: where the pretrained encoder is now, if not where it was in training. precision: "auto" takes the one the
         model was trained and measured in where this machine is fast at it, else fp32; "bf16", "fp32" and "int8" insist.
-        A model that was measured in int8 predicts in it, and rows that are close between two labels in bf16; one that
-        was not, and is told to, computes all rows in int8.
+        A model that was measured in int8, and is not scaled since, predicts in it, and rows that are close between two
+        labels in bf16; one that was not measured, and is told to, computes all rows in int8.
         adapter_scale: 1 is the model as saved, 0 the pretrained encoder under the trained head, and between them lies
         a model that gives up some accuracy on rows like those trained on for rows unlike them, at no cost (WiSE-FT,
         Wortsman et al., 2022, arXiv:2109.01903).
@@ -78,7 +78,7 @@ class Classifier:
         if precision == "auto" and config.train.precision == "fp32":
             precision = "fp32"
         compute, margin = choose_compute(precision), artefact.calibration.get("int8_margin")
-        if precision == "auto" and margin is None:
+        if precision == "auto" and (margin is None or adapter_scale != 1):
             compute = replace(compute, int8=False)
         network.to_compute(compute.dtype, compute.device)
         network.merge()
@@ -143,13 +143,22 @@ def is_checkpoint(path: Path) -> bool:
     return path.is_dir() and not (path / FILE_NAME).exists() and (path / "config.json").is_file()
 
 
-def open_classifier(path: Path, base: str = "", precision: str = "auto", adapter_scale: float = 1.0) -> Classifier:
-    """One of our models, or a folder that transformers saved. Raises what `Classifier`'s two ways of opening raise."""
+def open_classifier(
+    path: Path, base: str = "", precision: str = "auto", adapter_scale: float = 1.0, world: World = ALONE
+) -> Classifier:
+    """One of our models, or a folder that transformers saved. Raises what `Classifier`'s two ways of opening raise.
+
+    It predicts in int8 only where it would in every process of `world`: they take the same steps.
+    """
     if is_checkpoint(path):
         if adapter_scale != 1:
             raise ConfigError(f"--adapter-scale: {path} has no adapters of ours to scale\nfix: leave it out")
-        return Classifier.from_pretrained(path, precision=precision)
-    return Classifier.load(path, base=base, precision=precision, adapter_scale=adapter_scale)
+        opened = Classifier.from_pretrained(path, precision=precision)
+    else:
+        opened = Classifier.load(path, base=base, precision=precision, adapter_scale=adapter_scale)
+    if not world.all(opened.network.int8_margin is not None):
+        opened.network.use_int8(None)
+    return opened
 
 
 def load_network(artefact: Artefact, base: Base) -> TextClassifier:

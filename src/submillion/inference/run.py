@@ -112,6 +112,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     base = find_base(config.model.base, config.model.revision)
     shape = _fitting_shape(config, base)
     compute = choose_compute(config.train.precision)
+    compute = replace(compute, int8=world.all(compute.int8))
     corpus = load_corpus(config.data, config.seed, data)
     config, plan = planned(config, len(corpus.label_names))
     config = replace(config, train=replace(config.train, precision=compute.precision))
@@ -136,7 +137,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     _print_example(console, tokenizer, train_rows, corpus, config.seed)
     if compute.int8 and resolved.config.train.precision == "auto":
         change = features_change(network, train_rows.tokens, config.train.eval_batch_size, compute, world)
-        if change > MOST_CHANGE:
+        if not change <= MOST_CHANGE:  # or is no number
             compute = replace(compute, int8=False)
             config = replace(config, train=replace(config.train, precision=compute.precision))
             console.print(f"precision  bf16 after all: int8 moves this encoder's features by {change:.0%}")
@@ -298,7 +299,7 @@ def predict_file(
         if STANDARD not in (input, output) and output.exists() and input.exists() and output.samefile(input):
             raise ConfigError(f"{output} is the input: its rows would be lost\nfix: another --output")
         total = 0 if input == STANDARD else check_texts(input, text_column)
-        classifier = open_classifier(model, base, precision, adapter_scale)
+        classifier = open_classifier(model, base, precision, adapter_scale, world)
         chunks = stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column)
         counts = np.zeros(len(classifier.label_names), dtype=np.int64)
         start = time.perf_counter()
@@ -360,7 +361,7 @@ def evaluate_source(
     from rich.console import Console
 
     with join() as world:
-        classifier = open_classifier(model, base, precision, adapter_scale)
+        classifier = open_classifier(model, base, precision, adapter_scale, world)
         if robustness:
             check_options(robustness, classifier.label_names)
             if world.is_first:

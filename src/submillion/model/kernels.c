@@ -1,8 +1,10 @@
 /* What a layer computes between its large matrix products, each in one pass over memory, with nothing stored that can
    be computed again: attention with its softmax and dropout, add-dropout-norm, GELU, adapters added to a weight, and
-   the adapters' gradients. functional.py says what each is; kernels.py compiles this file and calls it.
+   the adapters' gradients; and the large products themselves, in bytes, where the processor gains by it. functional.py
+   says what each is; kernels.py compiles this file and calls it.
 
-   It is compiled once for T = bfloat16 and once for T = float; arithmetic is fp32 in both. Vectors are those of GCC and
+   It is compiled once for T = bfloat16 and once for T = float; arithmetic is fp32 in both, but for the products in
+   bytes. Vectors are those of GCC and
    Clang, sixteen floats wide, which become whatever the processor has. Sizes that are vectorised over (hidden,
    intermediate, head) are multiples of 16. */
 
@@ -537,7 +539,7 @@ INLINE void to_bytes(uint8_t *out, const T *x, int64_t size, float *scale, float
         bottom = larger(larger(-v, -w), bottom);
         nothing += (v + w) * 0.0f;
     }
-    float lowest = largest(bottom), range = largest(top) + lowest, factor = range > 0 ? 255 / range : 0;
+    float lowest = largest(bottom), range = largest(top) + lowest, factor = range > 1e-30f ? 255 / range : 0;
     *scale = range / 255 + sum(nothing);
     *zero = rintf(lowest * factor);
     for ALL_LANES(i) {
@@ -598,19 +600,20 @@ void pack_int8_turned(const T *weight, int32_t *fours, float *scale, float *tota
     }
 }
 
-#define MOST 48 /* tokens at a time: their bytes stay in the cache while all columns pass */
+#define BLOCK 48 /* tokens at a time: their bytes stay in the cache while all columns pass */
 
 /* y [tokens, columns] = x [tokens, size] weight^T + bias, or the GELU of that, with x and the weight in bytes: x with a scale
    and a zero for each token, the weight with a scale for each column. The sums are exact. weight lies in panels of `panel`
    columns, within them by fours of `size`; `total`: the sum of a column's bytes, which x's zero multiplies. */
 void linear_int8(const T *x, const int8_t *weight, const float *scale, const float *total, const float *bias, T *y,
                  int64_t tokens, int64_t size, int64_t columns, int64_t panel, int64_t then_gelu) {
-    int64_t threads = omp_get_max_threads(), rounds = (tokens + MOST * threads - 1) / (MOST * threads);
+    if (!tokens) return;
+    int64_t threads = omp_get_max_threads(), rounds = (tokens + BLOCK * threads - 1) / (BLOCK * threads);
     int64_t block = (tokens + 6 * rounds * threads - 1) / (6 * rounds * threads) * 6; /* as many for each thread */
     #pragma omp parallel
     {
-        float *sums = aligned_alloc(64, MOST * (panel * sizeof(float) + size)), own_scale[MOST], zero[MOST];
-        uint8_t *bytes = (uint8_t *)(sums + MOST * panel);
+        float *sums = aligned_alloc(64, BLOCK * (panel * sizeof(float) + size)), own_scale[BLOCK], zero[BLOCK];
+        uint8_t *bytes = (uint8_t *)(sums + BLOCK * panel);
         #pragma omp for
         for (int64_t first = 0; first < tokens; first += block) {
             int64_t rows = tokens - first < block ? tokens - first : block;

@@ -1,7 +1,9 @@
 """LoRA (Hu et al., 2021, arXiv:2106.09685) on frozen linear layers: y = x W^T + b + (alpha / rank) x A^T B^T."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +24,17 @@ from submillion.model.functional import (
 )
 
 Packed = TypeVar("Packed")
+_exact: ContextVar[bool] = ContextVar("exact", default=False)  # a thread's own: others go on in int8
+
+
+@contextmanager
+def without_int8() -> Iterator[None]:
+    """Within it, layers that compute in int8 do so in the compute type."""
+    before = _exact.set(True)
+    try:
+        yield
+    finally:
+        _exact.reset(before)
 
 
 class LoraLinear(nn.Module):
@@ -85,7 +98,7 @@ class LoraLinear(nn.Module):
         names = list(parts or self.rows)
         adapted = [] if self.merged else [name for name in names if name in self.lora_A]
         if not adapted and not torch.is_grad_enabled() and names == list(self.rows):
-            if self.int8 and not self.weight.requires_grad:
+            if self._in_int8 and not self.weight.requires_grad:
                 return linear_int8(x, self._pack_int8(), then_gelu)
             packed = self._pack(x.dtype)
             if packed is not None:
@@ -102,13 +115,13 @@ class LoraLinear(nn.Module):
                 return F.linear(x, weight, bias)
             if names != list(self.rows):
                 return linear(x, weight, bias)
-            if self.int8:
+            if self._in_int8:
                 return linear(x, weight, bias, self._pack_int8(), self._pack_int8(True) if x.requires_grad else None)
             turned = self._pack(x.dtype, transpose=True) if x.requires_grad else None
             return linear(x, weight, bias, self._pack(x.dtype), turned)
         if not self.weight.requires_grad and not (dropout and self.dropout_rate):
             rows = [(start - first, end - first) for start, end in (self.rows[name] for name in adapted)]
-            int8 = self.int8 and names == list(self.rows)
+            int8 = self._in_int8 and names == list(self.rows)
             return merged_linear(x, weight, bias, self.scaling, rows, int8, *self._adapters(adapted))
         # The adapters of one input are one: [rank of all, in] and [out, rank of all].
         lora_A, lora_B = torch.cat([self.lora_A[name] for name in adapted]), self._block_diagonal(names)
@@ -148,6 +161,10 @@ class LoraLinear(nn.Module):
         return {**self.__dict__, "_packed": None}
 
     @property
+    def _in_int8(self) -> bool:
+        return self.int8 and not _exact.get()
+
+    @property
     def keeps_fp32(self) -> bool:
         """Whether the weight stays in fp32 for the adapters' product to be added to it: rounded before, it would
         round small updates away. Where the weight itself is trained, it is a parameter and in fp32 anyway."""
@@ -169,21 +186,22 @@ class LoraLinear(nn.Module):
     def merged(self) -> bool:
         return self._pretrained is not None
 
-    @torch.inference_mode(False)  # within it, the weight would be a tensor of which nothing can be kept
     @torch.no_grad()
     def merge(self) -> None:
         """Adds the adapters to the pretrained weight, in fp32, rounded once to the compute type. Twice is once."""
         if self.merged or not len(self.lora_A):
             return
         adapted = list(self.lora_A)
-        self._pretrained, self._packed = self.weight.data, None
-        self.weight.data = merged_weight(
-            self.weight.data,
-            self.scaling,
-            [self.rows[name] for name in adapted],
-            self._adapters(adapted),
-            self.bias.dtype,
-        )
+        # The kind of tensor that the weight is: of an inference tensor nothing can be kept, and its data is another's.
+        with torch.inference_mode(self.weight.is_inference()):
+            self._pretrained, self._packed = self.weight.data, None
+            self.weight.data = merged_weight(
+                self.weight.data,
+                self.scaling,
+                [self.rows[name] for name in adapted],
+                self._adapters(adapted),
+                self.bias.dtype,
+            )
 
     def unmerge(self) -> None:
         """Puts the pretrained weight back, bit for bit. Twice is once."""

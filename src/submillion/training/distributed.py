@@ -81,6 +81,10 @@ class World:
         self.sum_(torch.from_numpy(values))
         return values
 
+    def all(self, flag: bool) -> bool:
+        """Whether the flag is set in every process."""
+        return int(self.sum_(torch.tensor([int(flag)])).item()) == self.size
+
     def check_same(self, *arrays: np.ndarray) -> None:
         """Raises DistributedError where the processes do not hold the same arrays."""
         if self.size == 1:

@@ -4,6 +4,7 @@ import numpy as np
 
 from submillion.data.tokenizer import Tokens
 from submillion.model.classifier import TextClassifier
+from submillion.model.lora import without_int8
 from submillion.training.device import Compute
 from submillion.training.distributed import ALONE, World
 from submillion.training.loop import compute_logits, compute_pooled, leads
@@ -35,20 +36,20 @@ def try_int8(
     """Turns int8 on for prediction where it is on for training and the labels hold; returns what was found, {} for no.
 
     margin: the largest change that int8 makes to the difference of two logits of a row, among these rows. A row whose
-    two best logits are further apart keeps its label; `compute_logits` computes the others again in bf16. again: the
-    share of these. Where it is above MOST_AGAIN, int8 stays off.
+    two best logits are further apart has kept its label; `compute_logits` computes the others again in bf16. again:
+    the share of these. Where it is above MOST_AGAIN, or a logit is no number, int8 goes off.
     """
     if not compute.int8:
         return {}
     tokens = _some(tokens, ROWS)
-    model.use_int8(None)
-    exact = compute_logits(model, tokens, batch_size, compute, None, world)
     model.use_int8(0.0)
+    with without_int8():
+        exact = compute_logits(model, tokens, batch_size, compute, None, world)
     rounded = compute_logits(model, tokens, batch_size, compute, None, world)
     change = rounded - exact
     margin = float((change.max(axis=1) - change.min(axis=1)).max())
     again = float((leads(rounded) < margin).mean())
-    if again > MOST_AGAIN:
+    if not (np.isfinite(margin) and again <= MOST_AGAIN):
         model.use_int8(None)
         return {}
     model.use_int8(margin)

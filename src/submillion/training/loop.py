@@ -16,6 +16,7 @@ from submillion.config import TrainConfig
 from submillion.data.tokenizer import Tokens
 from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
+from submillion.model.lora import without_int8
 from submillion.seeds import numpy_generator
 from submillion.training.batches import CPU_TOKENS, evaluation_batches, pad_batch, parts_of_batch, training_batches
 from submillion.training.device import Compute
@@ -189,15 +190,11 @@ def compute_logits(
     """
     values = np.zeros((len(tokens), model.head.out_proj.out_features), dtype=np.float32)
     values = _fill(values, model, model.head, tokens, batch_size, compute, advance, world, prefix)
-    if margin := model.int8_margin:
-        close = np.flatnonzero(leads(values) < margin)
-        model.use_int8(None)
-        try:
-            again = np.zeros((len(close), values.shape[1]), dtype=np.float32)
-            again = _fill(again, model, model.head, tokens.take(close), batch_size, compute, None, world, None)
-        finally:
-            model.use_int8(margin)
-        values[close] = again
+    if model.int8_margin:
+        close = np.flatnonzero(leads(values) < model.int8_margin)
+        again = np.zeros((len(close), values.shape[1]), dtype=np.float32)
+        with without_int8():
+            values[close] = _fill(again, model, model.head, tokens.take(close), batch_size, compute, None, world, None)
     return values
 
 
