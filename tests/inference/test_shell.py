@@ -151,7 +151,13 @@ def test_head_ends_the_pipe_without_a_word(trained: TrainResult, tmp_path: Path)
 
 def test_control_c_ends_with_130_and_a_line(trained: TrainResult) -> None:
     process = subprocess.Popen(
-        command(trained, "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        command(trained, "-"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        # A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdin and process.stdout
     process.stdin.write(TEXTS[0].encode() + b"\n")
