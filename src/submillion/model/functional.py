@@ -128,8 +128,13 @@ def pack(weight: Tensor) -> Tensor | None:
     return _REORDER(weight)
 
 
-def packed_linear(x: Tensor, packed: Tensor, bias: Tensor, then_gelu: bool) -> Tensor:
-    """x weight^T + bias, and its GELU before it is rounded if wanted. packed: of `pack`. Without gradients."""
+def packed_linear(x: Tensor, packed: "Tensor | Int8Weight", bias: Tensor, then_gelu: bool) -> Tensor:
+    """x weight^T + bias, and its GELU before it is rounded if wanted. Without gradients.
+
+    packed: of `pack`, or of `pack_int8`, with its own bias.
+    """
+    if isinstance(packed, Int8Weight):
+        return linear_int8(x, packed, then_gelu)
     return _LINEAR(x, packed, bias, "gelu" if then_gelu else "none", [], "none" if then_gelu else "")  # type: ignore[misc]
 
 

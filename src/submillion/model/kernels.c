@@ -4,9 +4,8 @@
    says what each is; kernels.py compiles this file and calls it.
 
    It is compiled once for T = bfloat16 and once for T = float; arithmetic is fp32 in both, but for the products in
-   bytes. Vectors are those of GCC and
-   Clang, sixteen floats wide, which become whatever the processor has. Sizes that are vectorised over (hidden,
-   intermediate, head) are multiples of 16. */
+   bytes. Vectors are those of GCC and Clang, sixteen floats wide, which become whatever the processor has. Sizes that
+   are vectorised over (hidden, intermediate, head) are multiples of 16. */
 
 #include <math.h>
 #include <omp.h>

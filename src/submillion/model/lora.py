@@ -1,10 +1,10 @@
 """LoRA (Hu et al., 2021, arXiv:2106.09685) on frozen linear layers: y = x W^T + b + (alpha / rank) x A^T B^T."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from submillion.model.functional import (
     Int8Weight,
     gelu,
     linear,
-    linear_int8,
     merged_linear,
     merged_weight,
     pack,
@@ -23,7 +22,6 @@ from submillion.model.functional import (
     packed_linear,
 )
 
-Packed = TypeVar("Packed")
 _exact: ContextVar[bool] = ContextVar("exact", default=False)  # a thread's own: others go on in int8
 
 
@@ -67,8 +65,8 @@ class LoraLinear(nn.Module):
         self.dropout_rate = 0.0
         self.int8 = False  # whether products by the whole frozen weight are in int8
         self._pretrained: Tensor | None = None  # kept while merged
-        # The weight, its version then, and what is kept of it.
-        self._packed: tuple[Tensor, int, dict[str, Any]] | None = None
+        # The weight, its version then, and what `_pack` made of it, by whether in int8 and whether of its transpose.
+        self._packed: tuple[Tensor, int, dict[tuple[bool, bool], Tensor | Int8Weight | None]] | None = None
 
     def add_adapters(
         self,
@@ -98,8 +96,6 @@ class LoraLinear(nn.Module):
         names = list(parts or self.rows)
         adapted = [] if self.merged else [name for name in names if name in self.lora_A]
         if not adapted and not torch.is_grad_enabled() and names == list(self.rows):
-            if self._in_int8 and not self.weight.requires_grad:
-                return linear_int8(x, self._pack_int8(), then_gelu)
             packed = self._pack(x.dtype)
             if packed is not None:
                 return packed_linear(x, packed, self.bias, then_gelu)
@@ -115,8 +111,6 @@ class LoraLinear(nn.Module):
                 return F.linear(x, weight, bias)
             if names != list(self.rows):
                 return linear(x, weight, bias)
-            if self._in_int8:
-                return linear(x, weight, bias, self._pack_int8(), self._pack_int8(True) if x.requires_grad else None)
             turned = self._pack(x.dtype, transpose=True) if x.requires_grad else None
             return linear(x, weight, bias, self._pack(x.dtype), turned)
         if not self.weight.requires_grad and not (dropout and self.dropout_rate):
@@ -132,29 +126,27 @@ class LoraLinear(nn.Module):
         y.view(-1, last - first).addmm_(z, lora_B.to(x.dtype).t())
         return y
 
-    def _pack(self, dtype: torch.dtype, transpose: bool = False) -> Tensor | None:
-        """What `pack` makes of the weight or its transpose; None where that has no use."""
-        if self.weight.dtype != dtype or self.weight.is_inference():
+    def _pack(self, dtype: torch.dtype, transpose: bool = False) -> Tensor | Int8Weight | None:
+        """The weight or its transpose as the products by it are fastest, kept until the weight is another.
+
+        None where it is multiplied as it is. In int8 it is always packed: it computes something else.
+        """
+        int8 = self._in_int8
+        if self.weight.dtype != dtype:
             return None
-        if transpose:
-            return self._kept("transpose", lambda: pack(self.weight.t()))
-        return self._kept("weight", lambda: pack(self.weight))
-
-    def _pack_int8(self, transpose: bool = False) -> Int8Weight:
-        if transpose:
-            return self._kept("transpose in int8", lambda: pack_int8(self.weight, transpose=True))
-        return self._kept("weight in int8", lambda: pack_int8(self.weight, self.bias))
-
-    def _kept(self, name: str, make: Callable[[], Packed]) -> Packed:
-        """What `make` makes of the weight, kept until the weight is another."""
-        if self.weight.is_inference():
-            return make()  # such a tensor does not tell when it is changed
+        if self.weight.is_inference():  # such a tensor does not tell when it is changed
+            return self._packed_now(transpose) if int8 else None
         if self._packed is None or self._packed[0] is not self.weight or self._packed[1] != self.weight._version:
             self._packed = (self.weight, self.weight._version, {})
         kept = self._packed[2]
-        if name not in kept:
-            kept[name] = make()
-        return kept[name]
+        if (int8, transpose) not in kept:
+            kept[int8, transpose] = self._packed_now(transpose)
+        return kept[int8, transpose]
+
+    def _packed_now(self, transpose: bool) -> Tensor | Int8Weight | None:
+        if self._in_int8:
+            return pack_int8(self.weight, None if transpose else self.bias, transpose)
+        return pack(self.weight.t() if transpose else self.weight)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the packed weight, which nothing can copy or pickle, and which is made again when it is wanted."""

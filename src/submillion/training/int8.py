@@ -1,5 +1,7 @@
 """Whether an encoder can train in int8, whether the trained model predicts in it, and which rows want bf16."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from submillion.data.tokenizer import Tokens
@@ -22,9 +24,7 @@ def features_change(
     An encoder whose hidden states have a few numbers far beyond the rest leaves few of the 255 steps for the rest.
     """
     tokens = _some(tokens, 128)
-    exact = compute_pooled(model, tokens, batch_size, compute, None, world)
-    model.use_int8(0.0)
-    rounded = compute_pooled(model, tokens, batch_size, compute, None, world)
+    exact, rounded = _both(compute_pooled, model, tokens, batch_size, compute, world)
     model.use_int8(None)
     spread = np.square(exact - exact.mean(axis=0)).sum()
     return float(np.sqrt(np.square(rounded - exact).sum() / max(spread, 1e-30)))
@@ -42,10 +42,7 @@ def try_int8(
     if not compute.int8:
         return {}
     tokens = _some(tokens, ROWS)
-    model.use_int8(0.0)
-    with without_int8():
-        exact = compute_logits(model, tokens, batch_size, compute, None, world)
-    rounded = compute_logits(model, tokens, batch_size, compute, None, world)
+    exact, rounded = _both(compute_logits, model, tokens, batch_size, compute, world)
     change = rounded - exact
     margin = float((change.max(axis=1) - change.min(axis=1)).max())
     again = float((leads(rounded) < margin).mean())
@@ -54,6 +51,21 @@ def try_int8(
         return {}
     model.use_int8(margin)
     return {"margin": margin, "again": again}
+
+
+def _both(
+    computed: Callable[..., np.ndarray],
+    model: TextClassifier,
+    tokens: Tokens,
+    batch_size: int,
+    compute: Compute,
+    world: World,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Without int8, and with it, which is on afterwards."""
+    model.use_int8(0.0)
+    with without_int8():
+        exact = computed(model, tokens, batch_size, compute, None, world)
+    return exact, computed(model, tokens, batch_size, compute, None, world)
 
 
 def _some(tokens: Tokens, most: int) -> Tokens:
