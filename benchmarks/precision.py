@@ -59,6 +59,7 @@ def measure(folder: Path, count: int, epochs: int, precision: str, seed: int) ->
         "train.epochs": epochs,
         "train.eval_steps": 0,
         "train.augment": 0.0,
+        "train.consistency": 0.0,
         "data.label_names": LABELS,
     }
     with tempfile.TemporaryDirectory() as out:

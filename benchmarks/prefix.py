@@ -59,6 +59,7 @@ def measure(folder: Path, count: int, epochs: int, last: int, seed: int) -> dict
         "train.eval_steps": 0,
         # Rows that are new in each pass, or that dropout makes new, have nothing to be kept.
         "train.augment": 0.0,
+        "train.consistency": 0.0,
         "model.dropout": 0.0,
         "data.validation_fraction": HELD_OUT,
         "data.test_fraction": 0,

@@ -193,6 +193,7 @@ WRONG = [
     ("train.schedule", "step"),
     ("train.label_smoothing", 1),
     ("train.augment", 1.1),
+    ("train.consistency", -0.5),
     ("train.adapter_scale", -0.1),
     ("train.class_weights", True),
     ("train.eval_steps", -1),
@@ -383,6 +384,20 @@ def test_the_callers_mapping_is_left_alone() -> None:
         (
             {"model.train_last_k_layers": 0, "data.validation_fraction": 0, "train.patience": 2, "train.eval_steps": 5},
             ["train.patience = 2", "train.eval_steps = 5"],
+        ),
+        (
+            {"model.train_last_k_layers": 0, "train.consistency": 1, "model.dropout": 0, "lora.dropout": 0},
+            ["train.consistency = 1"],
+        ),
+        (
+            {
+                "model.train_last_k_layers": 0,
+                "train.consistency": 1,
+                "model.dropout": 0,
+                "train.augment": 0.5,
+                "lora.dropout": 0,
+            },
+            [],
         ),
     ],
 )

@@ -114,6 +114,9 @@ class TrainConfig:
     """Fit the head to the pretrained encoder's features before the first step: one more pass, without gradients."""
     augment: float = 0.0
     """Share of the training rows that each epoch shows under noise, drawn anew: typos, lost case, cut text, debris."""
+    consistency: float = 0.0
+    """Above 0, each step computes its rows twice, as they are and as augment shows them, each with dropout of its own,
+    and this many times the divergence of the two answers is added to the loss (R-Drop). A step takes twice as long."""
     adapter_scale: float = 1.0
     """The best step's adapters are multiplied by this at the end: below 1, the saved model lies between the pretrained
     encoder and the trained one, which holds better on texts unlike the training rows."""
@@ -253,6 +256,8 @@ def without_effect(config: Config) -> list[str]:
         keys = ["lora.alpha", "lora.dropout", "lora.targets", "lora.layers"]
         keys += ["train.adapter_scale"] * (train.adapter_scale != 1)
         lines.append(f"{', '.join(keys)}: lora.rank is 0, so there are no adapters")
+    if train.consistency and not (train.augment or model.dropout or (lora.dropout and lora.rank)):
+        lines.append(f"train.consistency = {train.consistency:g}: without augment and dropout there is one answer")
     if config.data.validation_fraction == 0:
         for key, value in (("patience", train.patience), ("eval_steps", train.eval_steps)):
             if value:
@@ -458,6 +463,7 @@ _AT_LEAST = {
     "train.eval_steps": 0,
     "train.patience": 0,
     "train.prefix_cache_gb": 0,
+    "train.consistency": 0,
     "budget": 1,
     "seed": 0,
     "batch_size": 0,  # of predict and evaluate

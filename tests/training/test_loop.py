@@ -23,6 +23,7 @@ from submillion.model.classifier import TextClassifier
 from submillion.model.lora import LoraLinear
 from submillion.training.batches import pad_batch
 from submillion.training.device import Compute
+from submillion.training.dropout import Dropout
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit, leads
 
 DATA = learnable_rows()
@@ -238,6 +239,32 @@ def test_the_adapters_are_scaled_at_the_end_and_nothing_else() -> None:
     assert second.best_step == first.best_step
     for name, parameter in scaled.trainable().items():
         assert torch.equal(parameter, plain.trainable()[name] * (0.5 if "lora_B" in name else 1.0)), name
+
+
+def test_with_consistency_a_step_s_loss_is_of_both_views_and_of_what_is_between_them() -> None:
+    rows, noisy = some_of(TRAIN, range(24)), some_of(TRAIN, range(24, 48)).tokens
+    network, _ = run(epochs=2, **NO_DROPOUT)
+    targets = torch.from_numpy(rows.labels)
+    p, q = (
+        torch.from_numpy(compute_logits(network, tokens, 64, CPU)).log_softmax(dim=1) for tokens in (rows.tokens, noisy)
+    )
+    apart = sum(F.kl_div(a, b, reduction="batchmean", log_target=True) for a, b in ((p, q), (q, p))) / 2
+    expected = (F.nll_loss(p, targets) + F.nll_loss(q, targets)) / 2 + 0.7 * apart
+    assert apart > 0.01
+    config = replace(CONFIG, epochs=1, consistency=0.7)
+    result = fit(network, rows, NOTHING, config, 0, CPU, views=lambda epoch: noisy)
+    assert result.history[0]["train_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_consistency_of_dropout_alone_pulls_the_answers_together() -> None:
+    model = replace(MODEL, dropout=0.3)
+
+    def apart(consistency: float) -> float:
+        network, _ = run(model=model, epochs=2, consistency=consistency)
+        logits = [network(*pad_batch(VALIDATION.tokens, np.arange(64), 0, 64), Dropout(seed)) for seed in range(8)]
+        return torch.stack(logits).softmax(dim=-1).var(dim=0).mean().item()
+
+    assert apart(4.0) < 0.8 * apart(1e-9)
 
 
 def test_patience_stops_after_so_many_evaluations_without_a_lower_loss() -> None:

@@ -75,7 +75,8 @@ def fit(
     the same parameters. Raises DistributedError where one of them is gone.
 
     on_record gets each line of the history as soon as there is one. views: an epoch's number, from 0, to the training
-    rows' tokens in it, where they are not the same in each (augmentation).
+    rows' tokens in it, where they are not the same in each (augmentation). With config.consistency, each step computes
+    its rows both as they are and as `views` has them.
     """
     if model.merged:
         raise ValueError("unmerge the adapters before training: merged, they get no gradient")
@@ -107,12 +108,14 @@ def fit(
             fit_head(model, train, weights, config, compute, world, train_prefix)
         training_seconds = time.perf_counter() - start  # what comes before the first step is part of the training
         for epoch in range(config.epochs):
-            tokens = train.tokens
+            noisy = train.tokens
             if views:
                 start = time.perf_counter()
-                tokens = views(epoch)
+                noisy = views(epoch)
                 training_seconds += time.perf_counter() - start
-            batches = training_batches(tokens.lengths, config.batch_size, order_rng)
+            shown = [train.tokens, noisy] if config.consistency else [noisy]
+            lengths = np.maximum.reduce([tokens.lengths for tokens in shown])
+            batches = training_batches(lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
                 start = time.perf_counter()
                 for group in optimizer.param_groups:
@@ -121,12 +124,15 @@ def fit(
                 rows_of_step = batches[first : first + config.accumulation_steps]
                 weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
                 optimizer.zero_grad(set_to_none=True)
-                for rows in _parts(map(world.share, rows_of_step), tokens, compute):
-                    logits = model.head(_pooled(model, tokens, rows, compute, train_prefix, dropout), dropout)
-                    losses = _losses(logits, train.labels[rows], weights, config.label_smoothing)
+                for rows in _parts(map(world.share, rows_of_step), lengths, compute):
+                    logits = [
+                        model.head(_pooled(model, tokens, rows, compute, train_prefix, dropout), dropout)
+                        for tokens in shown
+                    ]
+                    losses = _losses(logits, train.labels[rows], weights, config)
                     _check_finite(losses, rows, step)
                     (losses.sum() / weight_of_step).backward()
-                    window.add(logits, losses, rows, train.labels)
+                    window.add(logits[0], losses, rows, train.labels)
                 world.sum_gradients(parameters)
                 grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm or float("inf"))
                 _check_finite(grad_norm, np.concatenate(rows_of_step), step)
@@ -263,12 +269,12 @@ def _pooled(
     return model.pooled(model.encoder.embed(input_ids.to(compute.device), dropout), attention_mask, dropout)
 
 
-def _parts(batches: Iterable[np.ndarray], tokens: Tokens, compute: Compute) -> list[np.ndarray]:
+def _parts(batches: Iterable[np.ndarray], lengths: np.ndarray, compute: Compute) -> list[np.ndarray]:
     """What goes forward and back at once: on a CPU a batch of long rows in parts, on a GPU whole; none empty."""
     batches = [rows for rows in batches if len(rows)]
     if compute.device.type == "cuda":
         return batches
-    return [part for rows in batches for part in parts_of_batch(tokens.lengths, rows, CPU_TOKENS)]
+    return [part for rows in batches for part in parts_of_batch(lengths, rows, CPU_TOKENS)]
 
 
 def fit_head(
@@ -302,7 +308,7 @@ def fit_head(
 
     def closure() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        losses = _losses(head(features), train.labels, weights, config.label_smoothing)
+        losses = _losses([head(features)], train.labels, weights, config)
         penalty = torch.stack([p.square().sum() for p in head.parameters() if p.ndim > 1]).sum() / 2
         loss = (losses.sum() + penalty) / total
         loss.backward()
@@ -312,10 +318,21 @@ def fit_head(
     model.head.load_state_dict(head.state_dict())
 
 
-def _losses(logits: Tensor, labels: np.ndarray, weights: Tensor, label_smoothing: float) -> Tensor:
-    """Each row's weighted cross-entropy, fp32 [batch]."""
-    targets = torch.from_numpy(labels).to(logits.device)
-    return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing) * weights[targets]
+def _losses(logits: Sequence[Tensor], labels: np.ndarray, weights: Tensor, config: TrainConfig) -> Tensor:
+    """Each row's weighted loss, fp32 [batch]: the cross-entropy, of the row computed once or the mean of twice.
+
+    logits: [batch, labels] of each time. Of two, how far their distributions p and q are apart is added, times
+    config.consistency: (KL(p, q) + KL(q, p)) / 2, the term of R-Drop (arXiv:2106.14448), whose loss is twice this one
+    with an alpha of twice config.consistency.
+    """
+    targets = torch.from_numpy(labels).to(weights.device)
+    smoothing = config.label_smoothing
+    each = [F.cross_entropy(one, targets, reduction="none", label_smoothing=smoothing) for one in logits]
+    losses = torch.stack(each).mean(dim=0)
+    if len(logits) == 2:
+        log_p, log_q = (F.log_softmax(one, dim=1) for one in logits)
+        losses = losses + config.consistency * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=1) / 2
+    return losses * weights[targets]
 
 
 def _check_finite(values: Tensor, rows: np.ndarray, step: int) -> None:
