@@ -44,10 +44,9 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
         MINILM,
         {
             "model.clean_text": False,
-            "train.epochs": 2,
-            "train.label_smoothing": 0.0,
+            "model.dropout": 0.1,
             "train.augment": 0.0,
-            "train.adapter_scale": 1.0,
+            "train.consistency": 0.0,
         },
     ),
 }

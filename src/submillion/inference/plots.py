@@ -120,8 +120,8 @@ def plot_noise(robustness: Mapping[str, Any], path: Path) -> Path:
             [100 * each[name][strength] for name in names], names, "o", color=colour, label=strength, markersize=5
         )
     for place, name in enumerate(names):
-        ends = [100 * each[name][strength] for strength in ("low", "high")]
-        axes.plot(ends, [place, place], color="#e5e5e5", linewidth=2, zorder=0)
+        found = [100 * accuracy for accuracy in each[name].values()]
+        axes.plot([min(found), max(found)], [place, place], color="#e5e5e5", linewidth=2, zorder=0)
     axes.axvline(100 * robustness["clean"], color=_TRAIN, linestyle=":", linewidth=1, label="clean")
     axes.set(xlabel="Accuracy (%)")
     title = f"Accuracy under noise, {robustness['rows']:,} rows; clean {robustness['clean']:.1%}, "
