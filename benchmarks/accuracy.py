@@ -245,7 +245,7 @@ def print_table(table: dict[str, dict[str, str]], title: str) -> None:
 
 
 def draw_budgets(runs: Sequence[dict[str, Any]], path: Path) -> Path:
-    """Clean and noisy accuracy against the trainable parameters, a point a run."""
+    """Clean, noisy and shifted accuracy against the trainable parameters: mean, lowest and highest over the seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -260,13 +260,17 @@ def draw_budgets(runs: Sequence[dict[str, Any]], path: Path) -> Path:
 
 
 def _draw_curves(axis: "Axes", runs: Sequence[dict[str, Any]]) -> None:
-    ordered = sorted(runs, key=lambda run: run["parameters"]["trainable"])
-    counts = [run["parameters"]["trainable"] for run in ordered]
+    counts = sorted({run["parameters"]["trainable"] for run in runs})
     for name, colour in (("clean", "#1b7f5c"), ("noise, medium", "#c7762b"), ("BBC", "#4a6fa5")):
-        values = [value_of(run, MEASURES[name]) for run in ordered]
-        points = [(count, 100 * value) for count, value in zip(counts, values, strict=True) if value is not None]
-        if points:  # what was not measured is not drawn
-            axis.plot(*zip(*points, strict=True), marker="o", label=name, color=colour)
+        points = []
+        for count in counts:
+            own = [value_of(run, MEASURES[name]) for run in runs if run["parameters"]["trainable"] == count]
+            if shares := [100 * share for share in own if share is not None]:  # what was not measured is not drawn
+                points.append((count, sum(shares) / len(shares), min(shares), max(shares)))
+        if points:
+            places, means, lowest, highest = zip(*points, strict=True)
+            axis.plot(places, means, marker="o", label=name, color=colour)
+            axis.vlines(places, lowest, highest, color=colour, alpha=0.5)
     axis.set_xscale("log")
     axis.set_xlabel("trainable parameters")
     axis.set_title("accuracy, %", loc="left", fontsize=10)

@@ -194,6 +194,16 @@ def test_the_curve_over_budgets_is_drawn(tmp_path: Path) -> None:
     assert accuracy.draw_budgets(runs, tmp_path / "budget.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_point_of_the_curve_is_the_mean_over_the_seeds() -> None:
+    from matplotlib.figure import Figure
+
+    axis = Figure().subplots()
+    runs = [run_of("a", seed, right) | {"parameters": {"trainable": 9}} for seed, right in ((0, 0.8), (1, 0.9))]
+    accuracy._draw_curves(axis, runs)
+    (clean,) = [line for line in axis.lines if line.get_label() == "clean"]
+    assert clean.get_xydata().tolist() == [[9, pytest.approx(85)]]
+
+
 def test_a_draw_takes_labelled_rows_a_class_and_others_without_them() -> None:
     labels = np.random.default_rng(0).integers(0, 4, 400)
     chosen, others = few_labels.draw_of(labels, 5, 50, 1)
