@@ -272,6 +272,7 @@ def _draw_curves(axis: "Axes", runs: Sequence[dict[str, Any]]) -> None:
             axis.plot(places, means, marker="o", label=name, color=colour)
             axis.vlines(places, lowest, highest, color=colour, alpha=0.5)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("trainable parameters")
     axis.set_title("accuracy, %", loc="left", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
