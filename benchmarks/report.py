@@ -137,7 +137,9 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """The processor's model, the cores this process may use, and the memory in GiB."""
+    """The processor's model, the cores this process may use, the memory in GiB, and the GPU where there is one."""
+    import torch
+
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -145,7 +147,8 @@ def machine() -> dict[str, Any]:
         model = names[0] if names else model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0.0
-    return {"processor": model, "cores": cores, "memory_gib": round(memory, 1)}
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {**gpu, "processor": model, "cores": cores, "memory_gib": round(memory, 1)}
 
 
 def machine_slug(found: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import as_tokens
 
+from submillion.data.tokenizer import Tokens
 from submillion.training.batches import (
     LENGTH_MULTIPLE,
     evaluation_batches,
@@ -98,6 +99,19 @@ def test_padded_lengths_are_rounded_up_to_the_limit_and_cut_no_token(longest: in
     assert pad_batch(tokens, np.array([0, 1]), pad_id=0, limit=limit)[0].shape == (2, length)
 
 
+def test_lengths_are_padded_to_the_multiple_asked_for() -> None:
+    tokens = as_tokens([[2] * 9, [2]])
+    assert [pad_batch(tokens, np.array([0, 1]), 0, limit, multiple=8)[0].shape[1] for limit in (128, 12)] == [16, 12]
+
+
+def test_evaluation_batches_grow_to_the_tokens_that_fit() -> None:
+    lengths = np.array([4, 16, 4, 4, 8, 4, 4])
+    batches = [rows.tolist() for rows in evaluation_batches(lengths, 1, tokens=16)]
+    assert batches == [[1], [4, 0], [2, 3, 5, 6]]
+    assert [len(rows) for rows in evaluation_batches(lengths, 3, tokens=16)] == [3, 4]
+    assert [len(rows) for rows in evaluation_batches(lengths, 3)] == [3, 3, 1]
+
+
 def test_there_are_few_distinct_padded_lengths() -> None:
     tokens = as_tokens([[2] * length for length in range(1, 129)])
     shapes = {pad_batch(tokens, np.array([row]), 0, 128)[0].shape[1] for row in range(128)}
@@ -116,3 +130,9 @@ def test_a_batch_that_fits_stays_whole() -> None:
     (part,) = parts_of_batch(np.full(32, 80), np.arange(32), 2560)
     assert len(part) == 32
     assert [len(part) for part in parts_of_batch(np.full(32, 81), np.arange(32), 2560)] == [16, 16]
+
+
+def test_joined_tokens_are_the_rows_of_each_part_in_turn() -> None:
+    first, second = as_tokens([[5, 6, 7], [8]]), as_tokens([[1], [2, 3], [4]]).take(np.array([2, 1]))
+    joined = Tokens.joined([first, second])
+    assert [joined.row(index).tolist() for index in range(len(joined))] == [[5, 6, 7], [8], [4], [2, 3]]

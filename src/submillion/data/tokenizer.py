@@ -29,6 +29,14 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Tokens]") -> "Tokens":
+        """The rows of each part after those of the part before."""
+        lengths = [part.lengths for part in parts]
+        flats = [part.flat for part in parts]
+        starts = [part.starts + sum(map(len, flats[:at])) for at, part in enumerate(parts)]
+        return cls(np.concatenate(flats), np.concatenate(lengths), np.concatenate(starts))
+
     def take(self, rows: np.ndarray) -> "Tokens":
         """These rows, in this order: views into the same array."""
         return Tokens(self.flat, self.lengths[rows], self.starts[rows])

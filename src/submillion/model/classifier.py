@@ -67,14 +67,14 @@ class TextClassifier(nn.Module):
     ) -> "TextClassifier":
         """Casts what is frozen to the compute type, once, and moves all to the device.
 
-        Parameters, layer norms and the weights that have adapters stay in fp32. int8: see `use_int8`.
+        Parameters, layer norms on a CPU and the weights that have adapters stay in fp32. int8: see `use_int8`.
 
         Raises ValueError while merged: the weights to restore would be left behind.
         """
         if self.merged:
             raise ValueError("unmerge the adapters before changing the compute type")
         for module in self.modules():
-            if isinstance(module, LayerNorm):
+            if isinstance(module, LayerNorm) and torch.device(device).type == "cpu":
                 continue
             for name, buffer in module.named_buffers(recurse=False):
                 if not (isinstance(module, LoraLinear) and name == "weight" and module.keeps_fp32):

@@ -9,6 +9,7 @@ start, whether there are token types, whether attention has a relative bias, whe
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import cast
 
 import torch
@@ -115,10 +116,12 @@ class Encoder(nn.Module):
         first_only is for layers that end with the encoder's last, or none where those before have run already.
         """
         mask = self._attention_mask(attention_mask)
-        reach: AttentionMask | Reaches = mask
+        reach: AttentionMask | Reaches
         if self.shape.modernbert is not None:
             head_size = self.shape.hidden_size // self.shape.num_heads
             reach = reaches(self.shape.modernbert, head_size, attention_mask.shape[1], mask, x.device)
+        else:
+            reach = mask.joined(x.dtype) if x.is_cuda else mask
         for index in layers:
             x = self.layers[index](x, reach, dropout, first_only and index == layers[-1])
         return x[:, :1] if first_only else x
@@ -162,7 +165,9 @@ class Encoder(nn.Module):
         mask = AttentionMask.of(attention_mask)
         if not self.shape.relative_buckets:
             return mask
-        buckets = relative_buckets(attention_mask.shape[1], self.shape.relative_buckets).to(attention_mask.device)
+        length = attention_mask.shape[1]
+        buckets = _buckets_on(attention_mask.device, self.shape.max_tokens, self.shape.relative_buckets)
+        buckets = buckets[:length, :length]
         bias = self.relative_attention_bias[buckets].permute(2, 0, 1)[None]  # [1, heads, length, length]
         return mask._replace(bias=bias.float().contiguous())
 
@@ -247,6 +252,13 @@ def _tensors_of(module: LoraLinear | LayerNorm, name: str, parts: tuple[str, ...
         rows = slice(module.rows[parts[0]][0], module.rows[parts[-1]][1])
     tensors = {f"{name}.weight": module.weight[rows]}
     return tensors | {f"{name}.bias": module.bias[rows]} if module.has_bias else tensors
+
+
+@lru_cache(maxsize=8)
+def _buckets_on(device: torch.device, length: int, num_buckets: int) -> Tensor:
+    """`relative_buckets` there, computed once on the CPU: a copy in each pass would make a GPU wait."""
+    with torch.inference_mode(False):  # it is kept, also for training
+        return relative_buckets(length, num_buckets).to(device)
 
 
 def relative_buckets(length: int, num_buckets: int, max_distance: int = 128) -> Tensor:

@@ -10,9 +10,10 @@ from submillion.model.functional import AttentionMask, Dropout, add_norm, attent
 
 
 class LayerNorm(nn.Module):
-    """Layer norm with frozen scale and shift, which stay in fp32: so do the statistics kept for the gradient.
+    """Layer norm with frozen scale and shift, which stay in fp32 on a CPU: so do the statistics kept for the gradient.
 
-    Where the architecture has no shift, `has_bias` is False and the shift a buffer of zeros.
+    On a GPU they are in the compute type: torch has no other there. Where the architecture has no shift, `has_bias` is
+    False and the shift a buffer of zeros.
     """
 
     weight: Tensor
@@ -26,11 +27,14 @@ class LayerNorm(nn.Module):
         self.register_buffer("bias", torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(x, self.weight.shape, *self._scale_and_shift(x), self.eps)
 
     def add(self, x: Tensor, residual: Tensor, rate: float, dropout: Dropout | None) -> Tensor:
         """The norm of residual + dropped(x), all [..., hidden]."""
-        return add_norm(x, residual, self.weight, self.bias, self.eps, rate, dropout)
+        return add_norm(x, residual, *self._scale_and_shift(x), self.eps, rate, dropout)
+
+    def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (self.weight.to(x.dtype), self.bias.to(x.dtype)) if x.is_cuda else (self.weight, self.bias)
 
 
 def attend(

@@ -28,11 +28,17 @@ def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Genera
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
-def evaluation_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Every row once, longest first: the largest batch comes first, so memory peaks at once and not after an hour."""
+def evaluation_batches(lengths: np.ndarray, batch_size: int, tokens: int = 0) -> Iterator[np.ndarray]:
+    """Every row once, longest first: the largest batch comes first, so memory peaks at once and not after an hour.
+
+    tokens: batches are larger than batch_size where this many padded tokens hold more rows.
+    """
     order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        rows = max(batch_size, tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + rows]
+        start += rows
 
 
 def parts_of_batch(lengths: np.ndarray, rows: np.ndarray, tokens: int) -> list[np.ndarray]:
@@ -46,11 +52,13 @@ def parts_of_batch(lengths: np.ndarray, rows: np.ndarray, tokens: int) -> list[n
     return np.array_split(rows, -(-len(rows) // rows_at_once))
 
 
-def pad_batch(tokens: Tokens, rows: np.ndarray, pad_id: int, limit: int) -> tuple[Tensor, Tensor]:
+def pad_batch(
+    tokens: Tokens, rows: np.ndarray, pad_id: int, limit: int, multiple: int = LENGTH_MULTIPLE
+) -> tuple[Tensor, Tensor]:
     """input_ids and attention_mask, int64 [batch, length]: length is the longest row's, rounded up, at most `limit`."""
     lengths = tokens.lengths[rows]
     longest = int(lengths.max())
-    length = max(longest, min(limit, -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE))
+    length = max(longest, min(limit, -(-longest // multiple) * multiple))
     mask = np.arange(length) < lengths[:, None]
     input_ids = np.full((len(rows), length), pad_id, dtype=np.int64)
     input_ids[mask] = np.concatenate([tokens.row(row) for row in rows])

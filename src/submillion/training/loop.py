@@ -18,10 +18,19 @@ from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
 from submillion.model.lora import without_int8
 from submillion.seeds import numpy_generator
-from submillion.training.batches import CPU_TOKENS, evaluation_batches, pad_batch, parts_of_batch, training_batches
+from submillion.training import gpu
+from submillion.training.batches import (
+    CPU_TOKENS,
+    LENGTH_MULTIPLE,
+    evaluation_batches,
+    pad_batch,
+    parts_of_batch,
+    training_batches,
+)
 from submillion.training.device import Compute
 from submillion.training.distributed import ALONE, World
 from submillion.training.dropout import Dropout
+from submillion.training.gpu import Later, graphed, to_device
 from submillion.training.prefix import Prefix, frozen_prefix
 from submillion.training.progress import Advance, progress
 from submillion.training.schedule import learning_rate_factor
@@ -85,7 +94,8 @@ def fit(
     parameters = list(model.trainable().values())
     world.check_same(train.tokens.flat, train.labels, *(p.detach().cpu().numpy() for p in parameters))
     optimizer = _adamw(parameters, config)
-    weights = _class_weights(train.labels, model.head.out_proj.out_features, config).to(compute.device)
+    class_weights = _class_weights(train.labels, model.head.out_proj.out_features, config)
+    weights = class_weights.to(compute.device)
     batches_an_epoch = -(-len(train) // config.batch_size)
     steps_an_epoch = -(-batches_an_epoch // config.accumulation_steps)
     total_steps = steps_an_epoch * config.epochs
@@ -94,14 +104,24 @@ def fit(
     log_steps = max(1, total_steps // 200)
     history: list[dict] = []
     best = _Best(config.patience)
-    window = _Window()
+    window, finite = _Window(), Later(_check_finite)
     step, rows_done, training_seconds = 0, 0, 0.0
+
+    def part_of_step(targets: Tensor, weight_of_step: Tensor, *looks: Tensor) -> tuple[Tensor, ...]:
+        """Forward and back. looks: of each, what `_inputs` returns. Each row's loss, and the first look's logits."""
+        pairs = zip(looks[::2], looks[1::2], strict=True)
+        pooled = [_pooled(model, x, attention_mask, train_prefix, dropout) for x, attention_mask in pairs]
+        logits = torch.cat([model.head(one, dropout) for one in pooled]).split(len(targets))
+        losses = _losses(logits, targets, weights, config)
+        (losses.sum() / weight_of_step).backward()
+        return losses.detach(), logits[0].detach()
 
     start = time.perf_counter()
     passes = [(train.tokens, 1 if views else config.epochs), (validation.tokens, evaluations)]
     with (  # without layers that are frozen at the bottom, or with dropout in them, both prefixes are None
         frozen_prefix(model, passes, config, compute, world.is_first) as (train_prefix, validation_prefix),
         progress("training", len(train) * config.epochs, world.is_first) as advance,
+        graphed(part_of_step, parameters, compute.device) as run_part,
         _interruptible(best, world),
     ):
         if config.head_first:
@@ -115,6 +135,8 @@ def fit(
                 training_seconds += time.perf_counter() - start
             shown = [train.tokens, noisy] if config.consistency else [noisy]
             lengths = np.maximum.reduce([tokens.lengths for tokens in shown])
+            if compute.device.type == "cuda":
+                shown = [Tokens.joined(shown)]  # two looks in one pass: half the kernels, each on twice the rows
             batches = training_batches(lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
                 start = time.perf_counter()
@@ -122,29 +144,35 @@ def fit(
                     factor = learning_rate_factor(step, total_steps, config.warmup_fraction, config.schedule)
                     group["lr"] = config.learning_rate * factor
                 rows_of_step = batches[first : first + config.accumulation_steps]
-                weight_of_step = weights[torch.from_numpy(train.labels[np.concatenate(rows_of_step)])].sum()
+                labels_of_step = torch.from_numpy(train.labels[np.concatenate(rows_of_step)])
+                weight_of_step = to_device(class_weights[labels_of_step].sum(), compute.device)
                 optimizer.zero_grad(set_to_none=True)
                 for rows in _parts(map(world.share, rows_of_step), lengths, compute):
-                    logits = [
-                        model.head(_pooled(model, tokens, rows, compute, train_prefix, dropout), dropout)
+                    targets = to_device(torch.from_numpy(train.labels[rows]), compute.device)
+                    inputs = [
+                        tensor
                         for tokens in shown
+                        for tensor in _inputs(
+                            model, tokens, _each_look(rows, len(train), tokens), compute, train_prefix
+                        )
                     ]
-                    losses = _losses(logits, train.labels[rows], weights, config)
-                    _check_finite(losses, rows, step)
-                    (losses.sum() / weight_of_step).backward()
-                    window.add(logits[0], losses, rows, train.labels)
+                    losses, logits = run_part(targets, weight_of_step, *inputs)
+                    finite.add(step, losses, rows, step)
+                    window.add(logits, losses, targets)
                 world.sum_gradients(parameters)
                 grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm or float("inf"))
-                _check_finite(grad_norm, np.concatenate(rows_of_step), step)
+                finite.add(step, grad_norm, np.concatenate(rows_of_step), step)
                 optimizer.step()
                 step += 1
-                training_seconds += time.perf_counter() - start
-                rows_done += sum(len(rows) for rows in rows_of_step)
-                advance(sum(len(rows) for rows in rows_of_step), f"loss {window.loss:.3f}")
-
                 last = step == total_steps
                 evaluate = len(validation) > 0 and (step % eval_steps == 0 or last)
-                if evaluate or last or step % log_steps == 0:
+                log = evaluate or last or step % log_steps == 0
+                finite.settle(before=step if log else step - 1)
+                training_seconds += time.perf_counter() - start
+                rows_done += sum(len(rows) for rows in rows_of_step)
+                advance(sum(len(rows) for rows in rows_of_step), window.note)
+
+                if log:
                     window.sum_(world)
                     record = {
                         "step": step,
@@ -238,35 +266,47 @@ def _fill(
 ) -> np.ndarray:
     """Writes head(pooled hidden states) of every row into values, zeros of fp32 [rows, columns]."""
     was_merged = model.merged
+    filled = Later(lambda found, rows: values.__setitem__(rows, found.numpy()))
+    tokens_at_once = gpu.TOKENS if compute.device.type == "cuda" else 0
     try:
         model.merge()
-        for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size)):
+        for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size, tokens_at_once)):
             if number % world.size == world.rank:
-                values[rows] = head(_pooled(model, tokens, rows, compute, prefix)).cpu().numpy()
+                found = head(_pooled(model, *_inputs(model, tokens, rows, compute, prefix), prefix))
+                filled.add(number, found, rows)
+                filled.settle(before=number - 1)
             if advance:
                 advance(len(rows))
+        filled.settle(before=sys.maxsize)
     finally:
         if not was_merged:
             model.unmerge()
     return world.gather_rows(values)
 
 
+def _inputs(
+    model: TextClassifier, tokens: Tokens, rows: np.ndarray, compute: Compute, prefix: Prefix | None
+) -> tuple[Tensor, Tensor]:
+    """Token ids [batch, length], or what enters the lowest trained layer, from the prefix; and the attention mask."""
+    shape, on_gpu = model.encoder.shape, compute.device.type == "cuda"
+    multiple = gpu.LENGTH_MULTIPLE if on_gpu else LENGTH_MULTIPLE
+    input_ids, attention_mask = pad_batch(tokens, rows, shape.pad_id, shape.max_tokens, multiple)
+    x = prefix.batch(rows, attention_mask.shape[1]) if prefix else input_ids
+    return to_device(x, compute.device), to_device(attention_mask, compute.device)
+
+
 def _pooled(
-    model: TextClassifier,
-    tokens: Tokens,
-    rows: np.ndarray,
-    compute: Compute,
-    prefix: Prefix | None,
-    dropout: Dropout | None = None,
+    model: TextClassifier, x: Tensor, attention_mask: Tensor, prefix: Prefix | None, dropout: Dropout | None = None
 ) -> Tensor:
-    """fp32 [batch, hidden], from what the frozen layers have computed already where `prefix` holds it."""
-    shape = model.encoder.shape
-    input_ids, attention_mask = pad_batch(tokens, rows, shape.pad_id, shape.max_tokens)
-    attention_mask = attention_mask.to(compute.device)
+    """What `_inputs` returns -> fp32 [batch, hidden]."""
     if prefix:
-        x = prefix.batch(rows, attention_mask.shape[1]).to(compute.device)
         return model.pooled(x, attention_mask, dropout, prefix.first_layer)
-    return model.pooled(model.encoder.embed(input_ids.to(compute.device), dropout), attention_mask, dropout)
+    return model.pooled(model.encoder.embed(x, dropout), attention_mask, dropout)
+
+
+def _each_look(rows: np.ndarray, num_rows: int, tokens: Tokens) -> np.ndarray:
+    """Where these of num_rows rows are in tokens, which hold one look at all rows after another."""
+    return np.concatenate([rows + first for first in range(0, len(tokens), num_rows)])
 
 
 def _parts(batches: Iterable[np.ndarray], lengths: np.ndarray, compute: Compute) -> list[np.ndarray]:
@@ -297,7 +337,8 @@ def fit_head(
     # In fp64, for the iterations stop where the gradient is 0 and not where rounding says so.
     features = torch.from_numpy(pooled).to(compute.device, torch.float64)
     head, weights = copy.deepcopy(model.head).double(), weights.double()
-    total = weights[torch.from_numpy(train.labels).to(weights.device)].sum()
+    targets = torch.from_numpy(train.labels).to(compute.device)
+    total = weights[targets].sum()
     optimizer = torch.optim.LBFGS(
         head.parameters(),
         max_iter=HEAD_ITERATIONS,
@@ -308,7 +349,7 @@ def fit_head(
 
     def closure() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        losses = _losses([head(features)], train.labels, weights, config)
+        losses = _losses([head(features)], targets, weights, config)
         penalty = torch.stack([p.square().sum() for p in head.parameters() if p.ndim > 1]).sum() / 2
         loss = (losses.sum() + penalty) / total
         loss.backward()
@@ -318,14 +359,13 @@ def fit_head(
     model.head.load_state_dict(head.state_dict())
 
 
-def _losses(logits: Sequence[Tensor], labels: np.ndarray, weights: Tensor, config: TrainConfig) -> Tensor:
+def _losses(logits: Sequence[Tensor], targets: Tensor, weights: Tensor, config: TrainConfig) -> Tensor:
     """Each row's weighted loss, fp32 [batch]: the cross-entropy, of the row computed once or the mean of twice.
 
-    logits: [batch, labels] of each time. Of two, how far their distributions p and q are apart is added, times
-    config.consistency: (KL(p, q) + KL(q, p)) / 2, the term of R-Drop (arXiv:2106.14448), whose loss is twice this one
-    with an alpha of twice config.consistency.
+    logits: [batch, labels] of each time. targets: labels, int64 [batch]. Of two, how far their distributions p and q
+    are apart is added, times config.consistency: (KL(p, q) + KL(q, p)) / 2, the term of R-Drop (arXiv:2106.14448),
+    whose loss is twice this one with an alpha of twice config.consistency.
     """
-    targets = torch.from_numpy(labels).to(weights.device)
     smoothing = config.label_smoothing
     each = [F.cross_entropy(one, targets, reduction="none", label_smoothing=smoothing) for one in logits]
     losses = torch.stack(each).mean(dim=0)
@@ -337,7 +377,7 @@ def _losses(logits: Sequence[Tensor], labels: np.ndarray, weights: Tensor, confi
 
 def _check_finite(values: Tensor, rows: np.ndarray, step: int) -> None:
     """values: a loss a row [batch], or the norm of the gradient over all these rows, a scalar."""
-    finite = torch.isfinite(values.detach()).cpu().numpy()
+    finite = torch.isfinite(values).numpy()
     if finite.all():
         return
     what = "the loss" if values.ndim else "the gradient"
@@ -405,25 +445,28 @@ class _Window:
     def __init__(self, since: float = 0.0) -> None:
         self.since = since  # training seconds at its start
         self.rows = 0
-        self._loss = self._right = 0.0
+        self._loss = self._right = torch.zeros((), dtype=torch.float64)
 
-    def add(self, logits: Tensor, losses: Tensor, rows: np.ndarray, labels: np.ndarray) -> None:
-        self.rows += len(rows)
-        self._loss += losses.detach().sum().item()
-        self._right += (logits.detach().argmax(dim=1).cpu() == torch.from_numpy(labels[rows])).sum().item()
+    def add(self, logits: Tensor, losses: Tensor, targets: Tensor) -> None:
+        self.rows += len(targets)
+        self._loss = losses.sum() + self._loss.to(losses.device)
+        self._right = (logits.argmax(dim=1) == targets).sum() + self._right.to(losses.device)
 
     def sum_(self, world: World) -> None:
         """Makes it the window of all processes' rows."""
-        sums = world.sum_(torch.tensor([self.rows, self._loss, self._right], dtype=torch.float64)).tolist()
+        sums = world.sum_(torch.tensor([self.rows, self._loss, self._right], dtype=torch.float64))
         self.rows, self._loss, self._right = int(sums[0]), sums[1], sums[2]
 
     @property
     def loss(self) -> float:
-        return self._loss / max(1, self.rows)
+        return float(self._loss) / max(1, self.rows)
 
     @property
     def accuracy(self) -> float:
-        return self._right / max(1, self.rows)
+        return float(self._right) / max(1, self.rows)
+
+    def note(self) -> str:
+        return f"loss {self.loss:.3f}"
 
 
 class _Best:

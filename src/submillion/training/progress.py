@@ -2,26 +2,28 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 _QUIET_SECONDS = 2.0  # work that ends sooner shows nothing
+_BAR_SECONDS = 0.1  # between two states of the bar
 _LINE_SECONDS = 10.0  # between plain lines
 
 
 class Advance(Protocol):
-    def __call__(self, rows: int, note: str = "") -> None: ...
+    def __call__(self, rows: int, note: Callable[[], str] = str) -> None: ...
 
 
 @contextmanager
 def progress(title: str, total_rows: int, shown: bool = True) -> Iterator[Advance]:
-    """Yields advance(rows, note): call it as rows are done; `note` is shown beside the bar, such as "loss 0.412".
+    """Yields advance(rows, note): call it as rows are done; what `note` returns is shown beside the bar, such as
+    "loss 0.412". It is asked when something is shown, not each time: on a GPU the answer waits for all that is queued.
 
     shown: False in all but the first of several processes.
     """
     if not shown:
-        yield lambda rows, note="": None
+        yield lambda rows, note=str: None
     elif sys.stderr.isatty():
         with _bar(title, total_rows) as advance:
             yield advance
@@ -45,15 +47,18 @@ def _bar(title: str, total_rows: int) -> Iterator[Advance]:
     start = time.perf_counter()
     bar = Progress(*columns, console=Console(stderr=True))
     task = bar.add_task(title, total=total_rows, rate=0.0, note="")
-    done = 0
+    done, last = 0, start
 
-    def advance(rows: int, note: str = "") -> None:
-        nonlocal done
+    def advance(rows: int, note: Callable[[], str] = str) -> None:
+        nonlocal done, last
         done += rows
-        seconds = time.perf_counter() - start
-        if seconds >= _QUIET_SECONDS and not bar.live.is_started:
+        now = time.perf_counter()
+        if now - last < _BAR_SECONDS and done < total_rows:
+            return
+        last = now
+        if now - start >= _QUIET_SECONDS and not bar.live.is_started:
             bar.start()
-        bar.update(task, completed=done, rate=done / max(seconds, 1e-9), note=note)
+        bar.update(task, completed=done, rate=done / (now - start), note=note())
 
     try:
         yield advance
@@ -66,7 +71,7 @@ def _plain_lines(title: str, total_rows: int) -> Advance:
     start = last = time.perf_counter()
     done = 0
 
-    def advance(rows: int, note: str = "") -> None:
+    def advance(rows: int, note: Callable[[], str] = str) -> None:
         nonlocal last, done
         done += rows
         now = time.perf_counter()
@@ -77,7 +82,7 @@ def _plain_lines(title: str, total_rows: int) -> Advance:
         left = (total_rows - done) / rate if rate else 0.0
         print(
             f"{title}: {done:,} / {total_rows:,} rows, {rate:.0f} rows/s, {_duration(left)} left"
-            + (f", {note}" if note else ""),
+            + (f", {shown}" if (shown := note()) else ""),
             file=sys.stderr,
             flush=True,
         )

@@ -1,0 +1,191 @@
+"""The same numbers on a GPU as on a CPU, and from graphs as from single kernels. Skipped where there is no GPU."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import (
+    CPU,
+    FAMILIES,
+    HELD_OUT,
+    learnable_rows,
+    ragged_batch,
+    scatter,
+    some_of,
+    tiny_classifier,
+    tiny_shape,
+)
+from torch import Tensor
+
+from submillion.config import LoraConfig, ModelConfig, TrainConfig
+from submillion.data.tokenizer import Tokens
+from submillion.errors import TrainingError
+from submillion.model.classifier import TextClassifier
+from submillion.training import loop
+from submillion.training.device import Compute
+from submillion.training.dropout import Dropout
+from submillion.training.gpu import Later, Step, graphed, to_device
+from submillion.training.loop import FitResult, compute_logits, fit
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+GPU = Compute(torch.device("cuda"), torch.float32, "for tests")
+DATA = learnable_rows()
+TRAIN, VALIDATION = some_of(DATA, range(HELD_OUT, len(DATA))), some_of(DATA, range(HELD_OUT))
+NOISY = some_of(DATA, np.roll(range(HELD_OUT, len(DATA)), 7).tolist()).tokens
+LORA = LoraConfig(rank=4, alpha=8.0, targets=("all-linear",))
+CONFIG = TrainConfig(batch_size=32, learning_rate=1e-2, epochs=3, precision="fp32")
+
+
+def run(
+    compute: Compute = GPU, dropout: float = 0.0, views: Tokens | None = None, **changes: Any
+) -> tuple[TextClassifier, FitResult]:
+    network = tiny_classifier(model=ModelConfig(dropout=dropout), lora=LORA).to_compute(compute.dtype, compute.device)
+    config = replace(CONFIG, **changes)
+    looks = None if views is None else lambda epoch: views
+    return network, fit(network, TRAIN, VALIDATION, config, 0, compute, views=looks)
+
+
+def difference(first: TextClassifier, second: TextClassifier) -> float:
+    pairs = zip(first.trainable().values(), second.trainable().values(), strict=True)
+    return max((a.cpu() - b.cpu()).abs().max().item() for a, b in pairs)
+
+
+def losses(result: FitResult) -> list[float]:
+    return [record["train_loss"] for record in result.history]
+
+
+def test_on_a_cpu_a_step_is_itself_and_looks_are_at_once() -> None:
+    def step(x: Tensor) -> tuple[Tensor, ...]:
+        return (x,)
+
+    x = torch.arange(3)
+    with graphed(step, [], torch.device("cpu")) as same:
+        assert same is step
+    assert to_device(x, torch.device("cpu")) is x
+    seen: list[tuple[list[int], str]] = []
+    later = Later(lambda values, name: seen.append((values.tolist(), name)))
+    later.add(0, x, "a")
+    assert seen == [([0, 1, 2], "a")]
+
+
+@needs_gpu
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_and_gradients_are_those_of_a_cpu(family: str, pooling: Any) -> None:
+    shape, found = tiny_shape(family), []
+    for compute in (CPU, GPU):
+        network = tiny_classifier(shape=shape, model=ModelConfig(pooling=pooling, dropout=0.0), lora=LORA)
+        scatter(list(network.trainable().values()), seed=3)
+        network.to_compute(compute.dtype, compute.device)
+        input_ids, mask = (tensor.to(compute.device) for tensor in ragged_batch(shape, [17, 3, 24, 9]))
+        logits = network(input_ids, mask)
+        logits.square().sum().backward()
+        found.append(
+            [logits.detach().cpu(), *(p.grad.cpu() for p in network.trainable().values() if p.grad is not None)]
+        )
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "one look": {},
+    "two looks": {"views": NOISY, "consistency": 1.0},
+    "accumulated": {"batch_size": 16, "accumulation_steps": 2},
+    "weighted": {"class_weights": "balanced", "label_smoothing": 0.1},
+    "head first": {"head_first": True},
+}
+
+
+@needs_gpu
+@pytest.mark.parametrize("case", CASES)
+def test_graphs_train_as_single_kernels_do(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_graphs, graphs = run(**CASES[case])
+    monkeypatch.setattr(loop, "graphed", lambda step, *_: nullcontext(step))
+    without, kernels = run(**CASES[case])
+    np.testing.assert_allclose(losses(graphs), losses(kernels), rtol=1e-5, atol=1e-6)
+    assert difference(with_graphs, without) < 1e-5
+
+
+@needs_gpu
+def test_training_begins_as_on_a_cpu_and_learns() -> None:
+    """Later steps differ: Adam divides by the gradient's size, also where that is rounding alone."""
+    network, found = run()
+    np.testing.assert_allclose(losses(found)[:2], losses(run(CPU)[1])[:2], rtol=1e-3)
+    logits = compute_logits(network, VALIDATION.tokens, 64, GPU)
+    assert float((logits.argmax(axis=1) == VALIDATION.labels).mean()) > 0.9
+
+
+@needs_gpu
+def test_graphs_are_recorded_once_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    @contextmanager
+    def counting(step: Step, *others: Any) -> Iterator[Step]:
+        def counted(targets: Tensor, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+            calls.append(tuple(inputs[0].shape))
+            return step(targets, weight, *inputs)
+
+        with graphed(counted, *others) as made:
+            yield made
+
+    monkeypatch.setattr(loop, "graphed", counting)
+    _, result = run(epochs=5)
+    assert max(calls.count(shape) for shape in calls) == 2  # once as it is, once recorded
+    assert result.steps > len(calls)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_same_seed_gives_the_same_bits(dtype: torch.dtype) -> None:
+    compute = replace(GPU, dtype=dtype)
+    first, second = (run(compute, dropout=0.1)[0] for _ in range(2))
+    assert difference(first, second) == 0
+
+
+@needs_gpu
+def test_a_graph_draws_new_masks_each_time() -> None:
+    dropout = Dropout(0)
+
+    def step(x: Tensor) -> tuple[Tensor, ...]:
+        mask = dropout(x.shape, 0.5, x)
+        assert mask is not None
+        return (mask,)
+
+    x = torch.ones(1000, device="cuda")
+    with graphed(step, [], GPU.device) as graph:
+        masks = [graph(x)[0].clone() for _ in range(4)]
+    assert len({tuple(mask.tolist()) for mask in masks}) == 4
+    assert all(0.4 < float((mask == 0).float().mean()) < 0.6 for mask in masks)
+
+
+@needs_gpu
+def test_a_loss_that_is_not_finite_names_its_rows() -> None:
+    network = tiny_classifier(lora=LORA).to_compute(torch.float32, "cuda")
+    token = int(TRAIN.tokens.row(5)[1])
+    with torch.no_grad():
+        network.encoder.word_embeddings[token] = float("nan")
+    with pytest.raises(TrainingError, match=r"the loss is not finite at step 1, training rows \["):
+        fit(network, TRAIN, VALIDATION, CONFIG, 0, GPU)
+
+
+@needs_gpu
+def test_logits_come_in_the_rows_order() -> None:
+    network = tiny_classifier(lora=LORA)
+    expected = compute_logits(network, DATA.tokens, 8, CPU)
+    found = compute_logits(network.to_compute(torch.float32, "cuda"), DATA.tokens, 8, GPU)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_gpu
+@pytest.mark.parametrize("lengths", [[9, 9], [9, 4]])
+def test_opened_layers_train_beside_adapters(lengths: Sequence[int]) -> None:
+    model = ModelConfig(dropout=0.0, freeze_base=False, train_last_k_layers=1)
+    network = tiny_classifier(model=model, lora=LORA).to_compute(torch.bfloat16, "cuda")
+    batch = [tensor.cuda() for tensor in ragged_batch(tiny_shape("bert"), lengths)]
+    network(*batch).sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
+    assert any(name.endswith("norm.weight") and p.grad is not None for name, p in network.trainable().items())
