@@ -104,11 +104,12 @@ def test_lengths_are_padded_to_the_multiple_asked_for() -> None:
     assert [pad_batch(tokens, np.array([0, 1]), 0, limit, multiple=8)[0].shape[1] for limit in (128, 12)] == [16, 12]
 
 
-def test_evaluation_batches_grow_to_the_tokens_that_fit() -> None:
+def test_evaluation_batches_of_short_rows_hold_more_of_them() -> None:
     lengths = np.array([4, 16, 4, 4, 8, 4, 4])
-    batches = [rows.tolist() for rows in evaluation_batches(lengths, 1, tokens=16)]
+    batches = [rows.tolist() for rows in evaluation_batches(lengths, 1, full_length=16)]
     assert batches == [[1], [4, 0], [2, 3, 5, 6]]
-    assert [len(rows) for rows in evaluation_batches(lengths, 3, tokens=16)] == [3, 4]
+    assert [len(rows) for rows in evaluation_batches(lengths, 3, full_length=8)] == [3, 4]
+    assert [len(rows) for rows in evaluation_batches(lengths, 1, full_length=1)] == [1] * 7
     assert [len(rows) for rows in evaluation_batches(lengths, 3)] == [3, 3, 1]
 
 

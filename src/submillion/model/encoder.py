@@ -119,7 +119,7 @@ class Encoder(nn.Module):
         reach: AttentionMask | Reaches
         if self.shape.modernbert is not None:
             head_size = self.shape.hidden_size // self.shape.num_heads
-            reach = reaches(self.shape.modernbert, head_size, attention_mask.shape[1], mask, x.device)
+            reach = reaches(self.shape.modernbert, head_size, mask, x)
         else:
             reach = mask.joined(x.dtype) if x.is_cuda else mask
         for index in layers:

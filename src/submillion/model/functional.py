@@ -65,7 +65,8 @@ class AttentionMask(NamedTuple):
 
     def joined(self, dtype: torch.dtype) -> "AttentionMask":
         """Padding and bias as one bias of this dtype, as torch's fused attention takes them."""
-        return self if self.total is None else AttentionMask(None, None, self.total.to(dtype))
+        total = self.total
+        return self if total is None else AttentionMask(None, None, total.to(dtype))
 
     @property
     def total(self) -> Tensor | None:
@@ -294,34 +295,24 @@ class _MergedLinear(torch.autograd.Function):
             in_int8 = pack_int8(merged, transpose=True) if ctx.int8 else None
             grad_x = _input_gradient(grad, merged) if in_int8 is None else _product(grad, in_int8, None)
         flat_x, flat_grad = x.flatten(0, -2), grad.flatten(0, -2)
-        grads = _adapter_gradients(flat_x, flat_grad, ctx.rows, adapters, ctx.scaling)
+        grads: list[Tensor] = []
+        for (first, last), lora_A, lora_B in zip(ctx.rows, adapters[::2], adapters[1::2], strict=True):
+            grads += _adapter_gradients(flat_x, flat_grad[:, first:last], lora_A, lora_B, ctx.scaling)
         return grad_x, None, None, None, None, None, *grads
 
 
 def _adapter_gradients(
-    x: Tensor, grad: Tensor, rows: Sequence[tuple[int, int]], adapters: Sequence[Tensor], scaling: float
-) -> list[Tensor]:
-    """x [tokens, in], grad [tokens, out] -> the gradients of lora_A and lora_B in turn, fp32."""
-    lora_A, lora_B = adapters[::2], adapters[1::2]
-    if all(kernels.serve(x, x.shape[1], last - first) for first, last in rows):
-        x = x.contiguous()
-        found = [
-            kernels.adapter_gradients(x, grad[:, first:last], a, b, scaling)
-            for (first, last), a, b in zip(rows, lora_A, lora_B, strict=True)
-        ]
-        return [gradient for pair in found for gradient in pair]
-    # The adapters of one input are one: [rank of all, in] and, each B in its own rows and columns, [out, rank of all].
-    ranks = [len(a) for a in lora_A]
-    all_B = grad.new_zeros(grad.shape[1], sum(ranks))
-    for (first, last), columns, b in zip(rows, all_B.split(ranks, dim=1), lora_B, strict=True):
-        columns[first:last] = b
-    z = x @ torch.cat(list(lora_A)).t().to(x.dtype)  # [tokens, rank of all]
-    grad_z = grad @ all_B
+    x: Tensor, grad: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """x [tokens, in], grad [tokens, out] -> the gradients of lora_A and lora_B, fp32."""
+    if kernels.serve(x, x.shape[1], grad.shape[1]):
+        return kernels.adapter_gradients(x.contiguous(), grad, lora_A, lora_B, scaling)
+    z = x @ lora_A.t().to(x.dtype)  # [tokens, rank]
+    grad_z = grad @ lora_B.to(x.dtype)  # [tokens, rank]
     # Transposed outside: the product reads the wide operand row by row this way, twice as fast.
-    of_B = (z.t() @ grad).split(ranks)
-    grad_B = [wide[:, first:last].t().float() * scaling for (first, last), wide in zip(rows, of_B, strict=True)]
-    grad_A = ((grad_z.t() @ x).float() * scaling).split(ranks)
-    return [gradient for pair in zip(grad_A, grad_B, strict=True) for gradient in pair]
+    grad_B = (z.t() @ grad).t().float()  # [out, rank]
+    grad_A = (grad_z.t() @ x).float()  # [rank, in]
+    return grad_A * scaling, grad_B * scaling
 
 
 class _KernelAttention(torch.autograd.Function):

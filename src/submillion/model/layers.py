@@ -48,7 +48,7 @@ def attend(
     query, key, value = (  # [batch, heads, length, head]
         view.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in parts for view in part.split(hidden, dim=-1)
     )
-    bias = None if mask.total is None else mask.total.to(query.dtype)
+    bias = mask.joined(query.dtype).bias
     rate = rate if dropout else 0.0
     context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
     return context.transpose(1, 2).flatten(2)

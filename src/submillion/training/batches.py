@@ -28,15 +28,15 @@ def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Genera
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
-def evaluation_batches(lengths: np.ndarray, batch_size: int, tokens: int = 0) -> Iterator[np.ndarray]:
+def evaluation_batches(lengths: np.ndarray, batch_size: int, full_length: int = 0) -> Iterator[np.ndarray]:
     """Every row once, longest first: the largest batch comes first, so memory peaks at once and not after an hour.
 
-    tokens: batches are larger than batch_size where this many padded tokens hold more rows.
+    full_length: where rows are shorter, as many more of them as hold the tokens of batch_size rows of this length.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        rows = max(batch_size, tokens // max(1, int(lengths[order[start]])))
+        rows = max(batch_size, batch_size * full_length // max(1, int(lengths[order[start]])))
         yield order[start : start + rows]
         start += rows
 

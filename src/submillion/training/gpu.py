@@ -1,10 +1,11 @@
 """What keeps a GPU busy: steps as CUDA graphs, copies that do not wait, and looks at results one step late.
 
-A step on a small encoder is about two thousand kernels of a few microseconds each, which take longer to launch one by
-one than to run. A graph launches them as one (Nguyen et al., 2021, https://pytorch.org/blog/accelerating-pytorch-with-
-cuda-graphs). Everything here is the plain thing on a CPU.
+A step on an encoder of roberta-base's size is more than a thousand kernels of a few microseconds each, which take
+longer to launch one by one than to run. A graph launches them as one (Nguyen et al., 2021,
+https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs). Everything here is the plain thing on a CPU.
 """
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TOKENS = 2**16  # padded, in one pass without gradients: half a gigabyte of a base encoder, and longer than its launch
+# A pass without gradients over batch_size rows holds as many tokens as they would have of this length: 64 of them are a
+# gigabyte for an encoder of roberta-base's size, and take longer than their launch.
+FULL_LENGTH = 512
 LENGTH_MULTIPLE = 8  # padded lengths: torch's fused attention reads the mask in such steps, and each length is a graph
+GRAPHS = 64  # at most, each with gradients of its own; other shapes run a kernel at a time
 
 Step = Callable[..., tuple[Tensor, ...]]  # tensors to tensors, adding to the parameters' gradients
 
@@ -36,9 +40,12 @@ def graphed(step: Step, parameters: Sequence[torch.nn.Parameter], device: torch.
         return
     stream = torch.cuda.Stream(device)  # a graph cannot be recorded on the default one
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield _Graphs(step, parameters, stream)
-    torch.cuda.current_stream(device).wait_stream(stream)
+    gc.collect()  # an earlier run's graphs must not be destroyed while one is recorded
+    try:
+        with torch.cuda.stream(stream):
+            yield _Graphs(step, parameters, stream)
+    finally:
+        torch.cuda.current_stream(device).wait_stream(stream)
 
 
 class _Graph(NamedTuple):
@@ -57,7 +64,8 @@ class _Graphs:
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         shapes = tuple(tensor.shape for tensor in inputs)
         if shapes not in self._graphs:  # what happens once is not worth a graph, and libraries set themselves up here
-            self._graphs[shapes] = None
+            if len(self._graphs) < GRAPHS:
+                self._graphs[shapes] = None
             return self._step(*inputs)
         # Copies, for they may be what this graph wrote before and is about to write again.
         earlier = [None if parameter.grad is None else parameter.grad.clone() for parameter in self._parameters]
@@ -66,7 +74,7 @@ class _Graphs:
             own.copy_(given, non_blocking=True)
         made.graph.replay()
         for parameter, before, gradient in zip(self._parameters, earlier, made.gradients, strict=True):
-            parameter.grad = gradient if before is None or gradient is None else before + gradient
+            parameter.grad = before if gradient is None else gradient if before is None else before + gradient
         return made.outputs
 
     def _record(self, inputs: tuple[Tensor, ...]) -> _Graph:

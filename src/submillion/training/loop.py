@@ -108,10 +108,10 @@ def fit(
     step, rows_done, training_seconds = 0, 0, 0.0
 
     def part_of_step(targets: Tensor, weight_of_step: Tensor, *looks: Tensor) -> tuple[Tensor, ...]:
-        """Forward and back. looks: of each, what `_inputs` returns. Each row's loss, and the first look's logits."""
+        """Forward and back. looks: of `_looks`. Returns each row's loss, and the first look's logits."""
         pairs = zip(looks[::2], looks[1::2], strict=True)
-        pooled = [_pooled(model, x, attention_mask, train_prefix, dropout) for x, attention_mask in pairs]
-        logits = torch.cat([model.head(one, dropout) for one in pooled]).split(len(targets))
+        found = [model.head(_pooled(model, x, mask, train_prefix, dropout), dropout) for x, mask in pairs]
+        logits = torch.cat(found).split(len(targets))
         losses = _losses(logits, targets, weights, config)
         (losses.sum() / weight_of_step).backward()
         return losses.detach(), logits[0].detach()
@@ -135,7 +135,7 @@ def fit(
                 training_seconds += time.perf_counter() - start
             shown = [train.tokens, noisy] if config.consistency else [noisy]
             lengths = np.maximum.reduce([tokens.lengths for tokens in shown])
-            if compute.device.type == "cuda":
+            if compute.device.type == "cuda" and not train_prefix:
                 shown = [Tokens.joined(shown)]  # two looks in one pass: half the kernels, each on twice the rows
             batches = training_batches(lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
@@ -149,14 +149,8 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
                 for rows in _parts(map(world.share, rows_of_step), lengths, compute):
                     targets = to_device(torch.from_numpy(train.labels[rows]), compute.device)
-                    inputs = [
-                        tensor
-                        for tokens in shown
-                        for tensor in _inputs(
-                            model, tokens, _each_look(rows, len(train), tokens), compute, train_prefix
-                        )
-                    ]
-                    losses, logits = run_part(targets, weight_of_step, *inputs)
+                    looks = _looks(model, shown, rows, len(train), compute, train_prefix)
+                    losses, logits = run_part(targets, weight_of_step, *looks)
                     finite.add(step, losses, rows, step)
                     window.add(logits, losses, targets)
                 world.sum_gradients(parameters)
@@ -267,10 +261,10 @@ def _fill(
     """Writes head(pooled hidden states) of every row into values, zeros of fp32 [rows, columns]."""
     was_merged = model.merged
     filled = Later(lambda found, rows: values.__setitem__(rows, found.numpy()))
-    tokens_at_once = gpu.TOKENS if compute.device.type == "cuda" else 0
+    full_length = gpu.FULL_LENGTH if compute.device.type == "cuda" else 0
     try:
         model.merge()
-        for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size, tokens_at_once)):
+        for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size, full_length)):
             if number % world.size == world.rank:
                 found = head(_pooled(model, *_inputs(model, tokens, rows, compute, prefix), prefix))
                 filled.add(number, found, rows)
@@ -304,9 +298,21 @@ def _pooled(
     return model.pooled(model.encoder.embed(x, dropout), attention_mask, dropout)
 
 
-def _each_look(rows: np.ndarray, num_rows: int, tokens: Tokens) -> np.ndarray:
-    """Where these of num_rows rows are in tokens, which hold one look at all rows after another."""
-    return np.concatenate([rows + first for first in range(0, len(tokens), num_rows)])
+def _looks(
+    model: TextClassifier,
+    shown: Sequence[Tokens],
+    rows: np.ndarray,
+    num_rows: int,
+    compute: Compute,
+    prefix: Prefix | None,
+) -> list[Tensor]:
+    """What `_inputs` returns for these of num_rows rows, of each of `shown` in turn: a look at all rows, or one look at
+    them after another, and then the batch holds all looks at its rows."""
+    found: list[Tensor] = []
+    for tokens in shown:
+        of_each_look = np.concatenate([rows + first for first in range(0, len(tokens), num_rows)])
+        found += _inputs(model, tokens, of_each_look, compute, prefix)
+    return found
 
 
 def _parts(batches: Iterable[np.ndarray], lengths: np.ndarray, compute: Compute) -> list[np.ndarray]:
@@ -445,16 +451,18 @@ class _Window:
     def __init__(self, since: float = 0.0) -> None:
         self.since = since  # training seconds at its start
         self.rows = 0
-        self._loss = self._right = torch.zeros((), dtype=torch.float64)
+        self._loss: Tensor | float = 0.0
+        self._right: Tensor | float = 0.0
 
     def add(self, logits: Tensor, losses: Tensor, targets: Tensor) -> None:
         self.rows += len(targets)
-        self._loss = losses.sum() + self._loss.to(losses.device)
-        self._right = (logits.argmax(dim=1) == targets).sum() + self._right.to(losses.device)
+        self._loss = losses.sum().double() + self._loss
+        self._right = (logits.argmax(dim=1) == targets).sum() + self._right
 
     def sum_(self, world: World) -> None:
         """Makes it the window of all processes' rows."""
-        sums = world.sum_(torch.tensor([self.rows, self._loss, self._right], dtype=torch.float64))
+        own = [self.rows, float(self._loss), float(self._right)]
+        sums = world.sum_(torch.tensor(own, dtype=torch.float64)).tolist()
         self.rows, self._loss, self._right = int(sums[0]), sums[1], sums[2]
 
     @property

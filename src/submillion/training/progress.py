@@ -58,7 +58,7 @@ def _bar(title: str, total_rows: int) -> Iterator[Advance]:
         last = now
         if now - start >= _QUIET_SECONDS and not bar.live.is_started:
             bar.start()
-        bar.update(task, completed=done, rate=done / (now - start), note=note())
+        bar.update(task, completed=done, rate=done / max(now - start, 1e-9), note=note())
 
     try:
         yield advance
