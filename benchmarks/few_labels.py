@@ -1,4 +1,4 @@
-"""A few labels a class: `python -m benchmarks.few_labels --base DIR [--quick] [--rows 8 16 64] [--draws 5]`.
+"""A few labels a class: `python -m benchmarks.few_labels --base DIR [--quick] [--rows 8 16 64] [--draws 10]`.
 
 From AG News' training rows each draw takes some labelled ones a class and 2,000 others without their labels, trains by
 the recipe few-label with and without the unlabelled texts, and measures on a fixed sample of the official test rows.
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--base", required=True, help="folder or hub id of all-mpnet-base-v2")
     parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet; default $AGNEWS")
     parser.add_argument("--rows", nargs="+", type=int, default=[8, 16, 64], help="labelled rows a class")
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--test-rows", type=int, default=2_000)
     parser.add_argument("--quick", action="store_true", help="one draw of 8 a class, 400 texts, 200 test rows")
     given = parser.parse_args()
