@@ -97,6 +97,12 @@ def learnable_rows(rows: int = 576, num_labels: int = 3, seed: int = 0, shuffle_
     return TokenRows(as_tokens(texts), rng.permutation(labels) if shuffle_labels else labels)
 
 
+def difference(first: TextClassifier, second: TextClassifier) -> float:
+    """Between the parameters of two models, on whichever device: the largest."""
+    pairs = zip(first.trainable().values(), second.trainable().values(), strict=True)
+    return max((a.cpu() - b.cpu()).abs().max().item() for a, b in pairs)
+
+
 def some_of(data: TokenRows, rows: Sequence[int]) -> TokenRows:
     return TokenRows(as_tokens([data.tokens.row(row).tolist() for row in rows]), data.labels[list(rows)])
 

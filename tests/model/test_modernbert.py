@@ -15,6 +15,8 @@ from submillion.errors import BaseModelError
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import Encoder
+from submillion.model.functional import AttentionMask
+from submillion.model.modernbert import reaches
 from submillion.model.shape import ModernBertShape, read_shape
 
 LENGTHS = [5, 17, 2, 11]
@@ -140,3 +142,14 @@ def test_opened_layers_hold_their_own_tensors_and_no_bias(count: int) -> None:
     assert torch.equal(encoder(*batch), before)
     encoder(*batch).square().sum().backward()
     assert all(p.grad is not None for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mask_joined_before_reaches_what_one_joined_after_does(dtype: torch.dtype) -> None:
+    shape = ModernBertShape((0,), window=2)
+    mask = AttentionMask.of((torch.arange(9) < torch.tensor([[9], [5]])).long())
+    before = reaches(shape, 16, 9, mask.joined(dtype), torch.device("cpu"))
+    after = reaches(shape, 16, 9, mask, torch.device("cpu"))
+    for one, other in zip(before, after, strict=True):
+        assert one.mask.bias is not None and one.mask.padding is None
+        assert torch.equal(one.mask.bias, other.mask.joined(dtype).bias)

@@ -13,6 +13,7 @@ from tiny import (
     CPU,
     FAMILIES,
     HELD_OUT,
+    difference,
     learnable_rows,
     ragged_batch,
     scatter,
@@ -48,11 +49,6 @@ def run(
     config = replace(CONFIG, **changes)
     looks = None if views is None else lambda epoch: views
     return network, fit(network, TRAIN, VALIDATION, config, 0, compute, views=looks)
-
-
-def difference(first: TextClassifier, second: TextClassifier) -> float:
-    pairs = zip(first.trainable().values(), second.trainable().values(), strict=True)
-    return max((a.cpu() - b.cpu()).abs().max().item() for a, b in pairs)
 
 
 def losses(result: FitResult) -> list[float]:

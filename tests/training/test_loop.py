@@ -12,7 +12,17 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
-from tiny import CPU, HELD_OUT, as_tokens, interrupt_at_step, learnable_rows, scatter, some_of, tiny_classifier
+from tiny import (
+    CPU,
+    HELD_OUT,
+    as_tokens,
+    difference,
+    interrupt_at_step,
+    learnable_rows,
+    scatter,
+    some_of,
+    tiny_classifier,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,11 +62,6 @@ def run(
 
 def accuracy(network: TextClassifier, rows: TokenRows) -> float:
     return float((compute_logits(network, rows.tokens, 64, CPU).argmax(axis=1) == rows.labels).mean())
-
-
-def difference(first: TextClassifier, second: TextClassifier) -> float:
-    pairs = zip(first.trainable().values(), second.trainable().values(), strict=True)
-    return max((a - b).abs().max().item() for a, b in pairs)
 
 
 def moved(network: TextClassifier) -> float:

@@ -116,12 +116,12 @@ class Encoder(nn.Module):
         first_only is for layers that end with the encoder's last, or none where those before have run already.
         """
         mask = self._attention_mask(attention_mask)
-        reach: AttentionMask | Reaches
+        if x.is_cuda:  # once a pass and not once a layer
+            mask = mask.joined(x.dtype)
+        reach: AttentionMask | Reaches = mask
         if self.shape.modernbert is not None:
             head_size = self.shape.hidden_size // self.shape.num_heads
-            reach = reaches(self.shape.modernbert, head_size, mask, x)
-        else:
-            reach = mask.joined(x.dtype) if x.is_cuda else mask
+            reach = reaches(self.shape.modernbert, head_size, attention_mask.shape[1], mask, x.device)
         for index in layers:
             x = self.layers[index](x, reach, dropout, first_only and index == layers[-1])
         return x[:, :1] if first_only else x

@@ -31,16 +31,14 @@ class Reaches(NamedTuple):
     everywhere: Reach  # of those that attend to all
 
 
-def reaches(shape: ModernBertShape, head_size: int, mask: AttentionMask, x: Tensor) -> Reaches:
-    """Of x, [batch, length, hidden]."""
-    length, device, dtype = x.shape[1], x.device, x.dtype
+def reaches(shape: ModernBertShape, head_size: int, length: int, mask: AttentionMask, device: torch.device) -> Reaches:
+    """Of rows of `length` tokens."""
     near = mask
     if length > shape.window + 1:
         places = torch.arange(length, device=device)
         is_far = (places[:, None] - places[None, :]).abs() > shape.window
-        near = mask._replace(bias=is_far[None, None].float() * PADDING_BIAS)  # [1, 1, length, length]
-    if device.type == "cuda":  # once a pass and not once a layer
-        near, mask = near.joined(dtype), mask.joined(dtype)
+        far = is_far[None, None].float() * PADDING_BIAS  # [1, 1, length, length]
+        near = mask._replace(bias=far if mask.bias is None else mask.bias + far.to(mask.bias.dtype))
     return Reaches(
         Reach(near, *rotations(length, head_size, shape.local_theta, device)),
         Reach(mask, *rotations(length, head_size, shape.global_theta, device)),
