@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 from tiny import FAMILIES, MODEL_TYPES, ragged_batch, scatter, tiny_classifier, tiny_shape, transformers_classifier
 from torch import Tensor
 
-from submillion.config import ModelConfig
+from submillion.config import LoraConfig, ModelConfig
 from submillion.errors import BaseModelError
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.encoder import Encoder, relative_buckets
+from submillion.model.functional import Packing
 from submillion.model.shape import EncoderShape, read_shape
 
 LENGTHS = [5, 17, 2, 11]
@@ -78,6 +79,29 @@ def test_first_only_equals_the_first_row_of_the_whole(family: str, lengths: list
     batch = ragged_batch(encoder.shape, lengths)
     # The products have other shapes, so other orders of sums on some processors: fp32's rounding of states around 1.
     torch.testing.assert_close(encoder(*batch, first_only=True), encoder(*batch)[:, :1], atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_tokens_give_the_logits_and_gradients_of_padded_ones(
+    family: str, pooling: str, operations: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if operations == "torch":
+        return  # never packed
+    lora = LoraConfig(rank=2, targets=("all-linear",), dropout=0.0)
+    network = tiny_classifier(shape=tiny_shape(family), model=ModelConfig(pooling=pooling), lora=lora)
+    scatter(list(network.trainable().values()), seed=2)
+    batch = ragged_batch(network.encoder.shape, LENGTHS)
+    shapes: list[torch.Size] = []
+    network.encoder.layer_list()[0].register_forward_hook(lambda _, given, __: shapes.append(given[0].shape))
+    found = []
+    for of in (Packing.of, lambda *_: None):
+        monkeypatch.setattr(Packing, "of", of)
+        logits = network(*batch)
+        found.append([logits, *torch.autograd.grad(logits.square().sum(), list(network.trainable().values()))])
+    assert shapes == [(36, 32), (4, 17, 32)], "36: 35 tokens in fours"
+    for packed, padded in zip(*found, strict=True):
+        torch.testing.assert_close(packed, padded, atol=1e-5 * max(1.0, padded.abs().max().item()), rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

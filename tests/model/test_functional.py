@@ -12,6 +12,7 @@ from submillion.model import kernels
 from submillion.model.functional import (
     PADDING_BIAS,
     AttentionMask,
+    Packing,
     add_norm,
     attention,
     gelu,
@@ -148,6 +149,56 @@ def test_attention_does_not_change_its_inputs() -> None:
     before = [x.detach().clone() for x in given]
     attention(inputs, HEADS, mask, 0.3, attention_mask_of(LENGTH)[0]).sum().backward()
     assert all(torch.equal(a, b) for a, b in zip(before, given, strict=True))
+
+
+@pytest.mark.parametrize("widths", [(3,), (1, 2)], ids=str)
+@pytest.mark.parametrize("bias_heads", [0, 1, HEADS])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_attention_of_packed_tokens(operations: str, widths: tuple[int, ...], bias_heads: int, dropped: bool) -> None:
+    one_each, attention_mask = widths == (1, 2), (torch.arange(LENGTH) < torch.tensor(ROWS)[:, None]).long()
+    inputs = tensors(*((4, 1 if one_each and n == 0 else LENGTH, width * HIDDEN) for n, width in enumerate(widths)))
+    bias = torch.randn(1, bias_heads, 1 if one_each else LENGTH, LENGTH) if bias_heads else None
+    mask = mask_of(ROWS, bias)
+    packing = Packing.of(mask, attention_mask, torch.zeros(4, LENGTH, HIDDEN), HEADS)
+    if operations == "torch":
+        assert packing is None, "torch's attention takes padded rows alone"
+        return
+    assert packing is not None and packing.num_tokens == 18 and len(packing.places) == 20
+    parts = [x[:, 0] if x.shape[1] == 1 else packing.pack(x) for x in inputs]
+    dropout, keep = attention_mask_of(1 if one_each else LENGTH) if dropped else (None, None)
+    found = attention(parts, HEADS, packing.mask, 0.3, dropout)
+    plain = of_tokens(plain_attention(inputs, mask, keep))
+    check(found[:, None] if one_each else found[:18], plain, inputs)
+    copies = attention(parts, HEADS, packing.mask)[18:]
+    assert one_each or (len(copies) == 2 and not copies.any()), "what fills up the last row is padding"
+
+
+def test_packed_tokens_are_those_of_the_batch_in_order(operations: str) -> None:
+    if operations == "torch":
+        return
+    (x,), attention_mask = tensors((4, LENGTH, HIDDEN)), (torch.arange(LENGTH) < torch.tensor(ROWS)[:, None]).long()
+    packing = Packing.of(AttentionMask.of(attention_mask), attention_mask, x, HEADS)
+    assert packing is not None and packing.mask.starts is not None
+    assert packing.mask.starts.tolist() == [0, 7, 8, 12, 20]
+    packed, tokens = packing.pack(x), attention_mask[..., None] == 1
+    assert torch.equal(packed[:18], x[attention_mask == 1]) and torch.equal(packed[18:], x[0, :1].expand(2, -1))
+    assert torch.equal(packing.mask.first_tokens(packed), x[:, 0])
+    check(packing.padded(packed, LENGTH), torch.where(tokens, x, 0.0), [x])
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([[1] * 7] * 4, "no padding"),
+        ([[1] * 7, [1] * 7, [1] * 7, [1] * 6 + [0]], "27 tokens become 28, which the padded batch has"),
+        ([[1] * 7, [0] * 7, [1] + [0] * 6, [1] + [0] * 6], "a row without a token"),
+        ([[0, 0, 0, 0, 0, 0, 1]] * 4, "padding before a token"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_packed(rows: list[list[int]], why: str) -> None:
+    attention_mask = torch.tensor(rows)
+    assert Packing.of(AttentionMask.of(attention_mask), attention_mask, torch.zeros(4, 7, HIDDEN), HEADS) is None, why
 
 
 def test_padding_may_stand_anywhere() -> None:

@@ -162,8 +162,8 @@ def test_nothing_depends_on_which_thread_computes_a_row(dtype: torch.dtype) -> N
         for threads in (1, 2, 3, 2):
             torch.set_num_threads(threads)
             inputs, grads = list(qkv.split(48, -1)), list(torch.empty_like(qkv).split(48, -1))
-            context, norms = kernels.attention(inputs, 3, None, lengths, drop)
-            kernels.attention_backward(grad, inputs, grads, 3, None, lengths, drop, norms)
+            context, norms = kernels.attention(inputs, 3, None, lengths, None, drop)
+            kernels.attention_backward(grad, inputs, grads, 3, None, lengths, None, drop, norms)
             y, total, _ = kernels.add_norm(context, grad, torch.ones(48), torch.zeros(48), 1e-5, drop, True)
             sums = kernels.adapter_gradients(qkv.flatten(0, 1), grad.flatten(0, 1), lora_A, lora_B, 2.0)
             found.append(([context, *grads, y, total], sums))
@@ -186,7 +186,7 @@ def test_strides_that_say_nothing_are_not_followed() -> None:
     qkv = torch.randn(1, 3, 96).transpose(0, 1)  # three rows of one token, whose stride(1) is 288
     assert qkv.is_contiguous() and qkv.stride(1) != 96
     lengths, drop = torch.ones(3, dtype=torch.int64), Drop.at(0.0, 0)
-    context, _ = kernels.attention(list(qkv.split(32, -1)), 2, None, lengths, drop)
+    context, _ = kernels.attention(list(qkv.split(32, -1)), 2, None, lengths, None, drop)
     torch.testing.assert_close(context, qkv[..., 64:])  # one token attends to itself
 
 

@@ -148,8 +148,8 @@ def test_opened_layers_hold_their_own_tensors_and_no_bias(count: int) -> None:
 def test_a_mask_joined_before_reaches_what_one_joined_after_does(dtype: torch.dtype) -> None:
     shape = ModernBertShape((0,), window=2)
     mask = AttentionMask.of((torch.arange(9) < torch.tensor([[9], [5]])).long())
-    before = reaches(shape, 16, 9, mask.joined(dtype), torch.device("cpu"))
-    after = reaches(shape, 16, 9, mask, torch.device("cpu"))
+    before = reaches(shape, 16, 9, mask.joined(dtype), torch.arange(9))
+    after = reaches(shape, 16, 9, mask, torch.arange(9))
     for one, other in zip(before, after, strict=True):
         assert one.mask.bias is not None and one.mask.padding is None
         assert torch.equal(one.mask.bias, other.mask.joined(dtype).bias)

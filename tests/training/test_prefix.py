@@ -104,6 +104,12 @@ def test_training_is_the_same_with_and_without(family: str, pooling: Any, files:
     assert values(plain[1], "train_loss")[-1] < values(plain[1], "train_loss")[0] - 0.005  # something to train
 
 
+def test_two_looks_at_each_row_are_read_from_the_same_place(files: list[Any]) -> None:
+    cached = run(consistency=1.0)
+    assert len(files) == 1
+    assert_same(cached, run(OFF, consistency=1.0))
+
+
 @pytest.mark.parametrize(
     ("model", "lora", "frozen"),
     [

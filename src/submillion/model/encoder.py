@@ -28,7 +28,7 @@ from submillion.model.families import (
     layer_modules,
     layer_prefix,
 )
-from submillion.model.functional import AttentionMask, Dropout
+from submillion.model.functional import AttentionMask, Dropout, Packing
 from submillion.model.layers import LayerNorm, attend
 from submillion.model.lora import LoraLinear
 from submillion.model.modernbert import ModernBertLayer, Reaches, reaches
@@ -49,12 +49,16 @@ class EncoderLayer(nn.Module):
         self.output_norm = LayerNorm(h, shape.layer_norm_eps)
 
     def forward(self, x: Tensor, mask: AttentionMask, dropout: Dropout | None, first_only: bool = False) -> Tensor:
-        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone."""
+        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone.
+
+        Packed: [tokens, hidden] -> the same shape, or [batch, hidden].
+        """
         rate = self.dropout_rate
         if first_only:
-            parts = [self.attention_input(x[:, :1], dropout, ["query"])]
+            first = mask.first_tokens(x)
+            parts = [self.attention_input(first, dropout, ["query"])]
             parts += [self.attention_input(x, dropout, ["key", "value"])]
-            x, mask = x[:, :1], mask.of_first_query()
+            x, mask = first, mask.of_first_query()
         else:
             parts = [self.attention_input(x, dropout)]
         context = attend(parts, self.num_heads, mask, rate, dropout)
@@ -115,15 +119,21 @@ class Encoder(nn.Module):
 
         first_only is for layers that end with the encoder's last, or none where those before have run already.
         """
-        mask = self._attention_mask(attention_mask)
+        length, mask = attention_mask.shape[1], self._attention_mask(attention_mask)
         if x.is_cuda:  # once a pass and not once a layer
             mask = mask.joined(x.dtype)
+        packing = Packing.of(mask, attention_mask, x, self.shape.num_heads) if layers else None
+        if packing:
+            x, mask = packing.pack(x), packing.mask
         reach: AttentionMask | Reaches = mask
         if self.shape.modernbert is not None:
             head_size = self.shape.hidden_size // self.shape.num_heads
-            reach = reaches(self.shape.modernbert, head_size, attention_mask.shape[1], mask, x.device)
+            places = packing.places % length if packing else torch.arange(length, device=x.device)
+            reach = reaches(self.shape.modernbert, head_size, length, mask, places)
         for index in layers:
             x = self.layers[index](x, reach, dropout, first_only and index == layers[-1])
+        if packing:
+            return x[:, None] if first_only else packing.padded(x, length)
         return x[:, :1] if first_only else x
 
     def layer_list(self) -> list[Layer]:

@@ -31,6 +31,7 @@ def _onednn(name: str) -> Callable[..., Tensor] | None:
 
 
 _LINEAR, _REORDER = _onednn("_linear_pointwise"), _onednn("_reorder_linear_weight")
+PACKED_MULTIPLE = 64  # of a packed batch's tokens: oneDNN prepares itself for each number of them, and keeps that
 PADDING_BIAS = -1e30  # a weight of exactly 0, and still finite when a score or another bias is added
 
 
@@ -50,6 +51,9 @@ class AttentionMask(NamedTuple):
     lengths: Tensor | None  # int64 [batch], where padding comes after a row's tokens; None where it is elsewhere
     padding: Tensor | None  # fp32 [batch, 1, 1, length], PADDING_BIAS at padding; None where no row has any
     bias: Tensor | None = None  # fp32 [1, heads or 1, queries, length], contiguous, added to the scores
+    starts: Tensor | None = (
+        None  # int64 [batch + 1], of packed hidden states: where each row's tokens begin, and the end
+    )
 
     @classmethod
     def of(cls, attention_mask: Tensor) -> "AttentionMask":
@@ -59,6 +63,10 @@ class AttentionMask(NamedTuple):
         padding = None if attention_mask.all() else (attention_mask == 0)[:, None, None].float() * PADDING_BIAS
         at_the_end = padding is None or bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
         return cls(attention_mask.sum(dim=1) if at_the_end else None, padding)
+
+    def first_tokens(self, x: Tensor) -> Tensor:
+        """Each row's first token: x [batch, length, hidden] -> [batch, 1, hidden], or packed -> [batch, hidden]."""
+        return x[:, :1] if self.starts is None else x.index_select(0, self.starts[:-1])
 
     def of_first_query(self) -> "AttentionMask":
         return self if self.bias is None else self._replace(bias=self.bias[:, :, :1].contiguous())
@@ -82,14 +90,50 @@ def attention(
     """softmax(q k^T / sqrt(head) + mask) v, for each head, with dropout on the weights: [batch, queries, hidden].
 
     parts: query [batch, queries, hidden], key and value [batch, length, hidden], one after the other in the last
-    dimension of one, two or three tensors. The context of padding is not defined. The products are in the inputs' dtype
-    or in fp32, the softmax in fp32.
+    dimension of one, two or three tensors. Or packed, by a `Packing`: [tokens, hidden], the query's [batch,
+    hidden] where each row has one; so is the result. The context of padding is not defined. The products are in the
+    inputs' dtype or in fp32, the softmax in fp32.
     """
     query, key, _ = _split(parts)
     if mask.lengths is not None and kernels.serve(query, query.shape[-1] // num_heads):
-        return _KernelAttention.apply(num_heads, mask.lengths, mask.bias, _drop(rate, dropout), *parts)
+        return _KernelAttention.apply(num_heads, mask, _drop(rate, dropout), *parts)
     shape = (len(query) * num_heads, query.shape[1], key.shape[1])
     return _Attention.apply(num_heads, mask, dropout(shape, rate, query) if dropout else None, *parts)
+
+
+class Packing(NamedTuple):
+    """The tokens of a padded batch one after the other, so that nothing is computed for padding."""
+
+    places: Tensor  # int64 [tokens]: where each lies in batch * length
+    mask: AttentionMask
+    num_tokens: int  # those that are one; after them come copies, up to a multiple of PACKED_MULTIPLE
+
+    @classmethod
+    def of(cls, mask: AttentionMask, attention_mask: Tensor, x: Tensor, num_heads: int) -> "Packing | None":
+        """None where that saves nothing for x [batch, length, hidden], or where attention takes it padded alone."""
+        lengths = mask.lengths
+        if lengths is None or not lengths.all() or not kernels.serve(x, x.shape[-1] // num_heads):
+            return None  # a row without a token would have no place
+        places = attention_mask.flatten().nonzero()[:, 0]
+        num_tokens, copies = len(places), -len(places) % PACKED_MULTIPLE
+        if num_tokens + copies >= attention_mask.numel():
+            return None
+        starts = F.pad(lengths.cumsum(0), (1, 0))
+        starts[-1] += copies  # to the last row's padding, as far as attention is concerned
+        places = F.pad(places, (0, copies))
+        return cls(places, mask._replace(starts=starts), num_tokens)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """[batch, length, ...] -> [tokens, ...]."""
+        return x.flatten(0, 1).index_select(0, self.places)
+
+    def padded(self, x: Tensor, length: int) -> Tensor:
+        """[tokens, hidden] -> [batch, length, hidden], zeros at padding."""
+        assert self.mask.lengths is not None
+        batch = len(self.mask.lengths)
+        empty = x.new_zeros(batch * length, x.shape[-1])
+        places, x = self.places[: self.num_tokens], x[: self.num_tokens]
+        return empty.index_copy(0, places, x).view(batch, length, -1)
 
 
 def add_norm(
@@ -317,12 +361,11 @@ def _adapter_gradients(
 
 class _KernelAttention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, num_heads: int, lengths: Tensor, bias: Tensor | None, drop: kernels.Drop, *parts: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, num_heads: int, mask: AttentionMask, drop: kernels.Drop, *parts: Tensor) -> Tensor:
         parts = tuple(part.contiguous() for part in parts)
-        context, norms = kernels.attention(_split(parts), num_heads, bias, lengths, drop)
-        ctx.given = num_heads, bias, lengths, drop
+        assert mask.lengths is not None
+        ctx.given = num_heads, mask.bias, mask.lengths, mask.starts, drop
+        context, norms = kernels.attention(_split(parts), *ctx.given)
         ctx.save_for_backward(norms, *parts)
         return context
 
@@ -331,10 +374,12 @@ class _KernelAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         norms, *parts = ctx.saved_tensors
         grads = [torch.empty_like(part) for part in parts]
-        num_heads, bias, lengths, drop = ctx.given
+        num_heads, bias, lengths, starts, drop = ctx.given
         inputs = _split(parts)
-        kernels.attention_backward(grad.contiguous(), inputs, _split(grads), num_heads, bias, lengths, drop, norms)
-        return None, None, None, None, *grads
+        kernels.attention_backward(
+            grad.contiguous(), inputs, _split(grads), num_heads, bias, lengths, starts, drop, norms
+        )
+        return None, None, None, *grads
 
 
 class _Attention(torch.autograd.Function):

@@ -409,9 +409,11 @@ INLINE void scores_of(float *scores, int64_t width, const W *q, const float *kt,
     }
 }
 
-/* norms [2, batch, heads, queries]: the highest score of a row, and the inverse of the sum of exp(score - highest). */
-void attention(const T *query, const T *key, const T *value, const float *bias, const int64_t *lengths, const Drop *drop,
-               T *out, float *norms, const Shape *shape) {
+/* Row b's keys are the lengths[b] tokens from k_starts[b] on, and its queries lie from q_starts[b] on; between its last
+   token and the next row's first may be padding, whose context is 0.
+   norms [2, batch, heads, queries]: the highest score of a row, and the inverse of the sum of exp(score - highest). */
+void attention(const T *query, const T *key, const T *value, const float *bias, const int64_t *lengths,
+               const int64_t *q_starts, const int64_t *k_starts, const Drop *drop, T *out, float *norms, const Shape *shape) {
     const Shape s = *shape;
     int64_t size = s.size, hidden = s.heads * size, most = whole(s.length), count = s.batch * s.heads * s.queries;
     float scale = 1 / sqrtf(size);
@@ -424,12 +426,12 @@ void attention(const T *query, const T *key, const T *value, const float *bias, 
         #pragma omp for
         for (int64_t task = 0; task < s.batch * s.heads; task++) {
             int64_t b = task / s.heads, h = task % s.heads, n = lengths[b], width = whole(n);
-            int64_t queries = s.queries < n ? s.queries : n;
-            read_own(q, query + b * s.queries * s.q_row + h * size, s.q_row, queries, size);
-            read_own(v, value + b * s.length * s.v_row + h * size, s.v_row, n, size);
-            read_turned(kt, width, key + b * s.length * s.k_row + h * size, s.k_row, n, size);
+            int64_t q_first = q_starts[b], q_room = q_starts[b + 1] - q_first, queries = q_room < n ? q_room : n;
+            read_own(q, query + q_first * s.q_row + h * size, s.q_row, queries, size);
+            read_own(v, value + k_starts[b] * s.v_row + h * size, s.v_row, n, size);
+            read_turned(kt, width, key + k_starts[b] * s.k_row + h * size, s.k_row, n, size);
             const float *pairs_v = paired(own_v, v, n, size);
-            T *y = out + b * s.queries * hidden + h * size;
+            T *y = out + q_first * hidden + h * size;
             for (int64_t first = 0; first < queries; first += QUERIES) {
                 int64_t rows = queries - first < QUERIES ? queries - first : QUERIES;
                 const float *own_bias = bias ? bias + h * s.bias_head + first * s.length : NULL;
@@ -454,15 +456,15 @@ void attention(const T *query, const T *key, const T *value, const float *bias, 
                     write_rows(y + (first + i) * hidden, 0, o + i * size, 1, size, inverse_sum);
                 }
             }
-            clear_rows(y, hidden, queries, s.queries, size);
+            clear_rows(y, hidden, queries, q_room, size);
         }
         free(kt);
     }
 }
 
 void attention_backward(const T *grad, const T *query, const T *key, const T *value, const float *bias,
-                        const int64_t *lengths, const Drop *drop, const float *norms, T *grad_query, T *grad_key,
-                        T *grad_value, const Shape *shape) {
+                        const int64_t *lengths, const int64_t *q_starts, const int64_t *k_starts, const Drop *drop,
+                        const float *norms, T *grad_query, T *grad_key, T *grad_value, const Shape *shape) {
     const Shape s = *shape;
     int64_t size = s.size, hidden = s.heads * size, most = whole(s.length), count = s.batch * s.heads * s.queries;
     float scale = 1 / sqrtf(size);
@@ -478,12 +480,13 @@ void attention_backward(const T *grad, const T *query, const T *key, const T *va
         #pragma omp for
         for (int64_t task = 0; task < s.batch * s.heads; task++) {
             int64_t b = task / s.heads, h = task % s.heads, n = lengths[b], width = whole(n);
-            int64_t queries = s.queries < n ? s.queries : n;
-            int64_t q_at = b * s.queries * s.q_row + h * size, k_at = b * s.length * s.k_row + h * size;
-            int64_t v_at = b * s.length * s.v_row + h * size;
+            int64_t q_first = q_starts[b], q_room = q_starts[b + 1] - q_first, queries = q_room < n ? q_room : n;
+            int64_t k_first = k_starts[b], k_room = k_starts[b + 1] - k_first;
+            int64_t q_at = q_first * s.q_row + h * size, k_at = k_first * s.k_row + h * size;
+            int64_t v_at = k_first * s.v_row + h * size;
             read_own(q, query + q_at, s.q_row, queries, size);
             read_own(k, key + k_at, s.k_row, n, size);
-            read_own(g, grad + b * s.queries * hidden + h * size, hidden, queries, size);
+            read_own(g, grad + q_first * hidden + h * size, hidden, queries, size);
             read_turned(kt, width, key + k_at, s.k_row, n, size);
             read_turned(vt, width, value + v_at, s.v_row, n, size);
             const float *pairs_k = paired(own_k, k, n, size);
@@ -519,9 +522,9 @@ void attention_backward(const T *grad, const T *query, const T *key, const T *va
             write_rows(grad_query + q_at, s.q_row, gq, queries, size, scale);
             write_rows(grad_key + k_at, s.k_row, gk, n, size, scale);
             write_rows(grad_value + v_at, s.v_row, gv, n, size, 1);
-            clear_rows(grad_query + q_at, s.q_row, queries, s.queries, size);
-            clear_rows(grad_key + k_at, s.k_row, n, s.length, size);
-            clear_rows(grad_value + v_at, s.v_row, n, s.length, size);
+            clear_rows(grad_query + q_at, s.q_row, queries, q_room, size);
+            clear_rows(grad_key + k_at, s.k_row, n, k_room, size);
+            clear_rows(grad_value + v_at, s.v_row, n, k_room, size);
         }
         free(kt);
     }

@@ -219,17 +219,18 @@ def add_norm_backward(grad: Tensor, total: Tensor, weight: Tensor, norms: Tensor
 
 
 def attention(
-    inputs: Sequence[Tensor], num_heads: int, bias: Tensor | None, lengths: Tensor, drop: Drop
+    inputs: Sequence[Tensor], num_heads: int, bias: Tensor | None, lengths: Tensor, starts: Tensor | None, drop: Drop
 ) -> tuple[Tensor, Tensor]:
-    """Context [batch, queries, hidden] and what the backward pass needs, fp32 [2, batch, heads, queries].
+    """Context, of the query's shape, and what the backward pass needs, fp32 [2, batch, heads, queries].
 
-    inputs: query, key, value; parts of wider contiguous tensors do. bias: fp32, contiguous, [1, heads or 1, queries,
-    length].
+    inputs: query [batch, queries, hidden], key and value [batch, length, hidden], parts of wider contiguous tensors do;
+    with starts, int64 [batch + 1], packed: [tokens, hidden], where row b's tokens lie from starts[b] on, or of the
+    query [batch, hidden], one of each row. bias: fp32, contiguous, [1, heads or 1, queries, length].
     """
-    shape = _shape(inputs, num_heads, bias)
+    rows = _rows(inputs, num_heads, bias, lengths, starts)
     out = inputs[0].new_empty(inputs[0].shape)
-    norms = torch.empty(2, shape.batch, shape.heads, shape.queries)
-    _call("attention", out.dtype, *inputs, bias, lengths, drop, out, norms, shape)
+    norms = torch.empty(2, rows.shape.batch, rows.shape.heads, rows.shape.queries)
+    _call("attention", out.dtype, *inputs, bias, lengths, *rows.starts, drop, out, norms, rows.shape)
     return out, norms
 
 
@@ -240,22 +241,39 @@ def attention_backward(
     num_heads: int,
     bias: Tensor | None,
     lengths: Tensor,
+    starts: Tensor | None,
     drop: Drop,
     norms: Tensor,
 ) -> None:
     """Writes the gradients of query, key and value into `grads`, which lie in memory as `inputs` do."""
-    shape = _shape(inputs, num_heads, bias)
-    _call("attention_backward", grad.dtype, grad, *inputs, bias, lengths, drop, norms, *grads, shape)
+    rows = _rows(inputs, num_heads, bias, lengths, starts)
+    _call("attention_backward", grad.dtype, grad, *inputs, bias, lengths, *rows.starts, drop, norms, *grads, rows.shape)
 
 
-def _shape(inputs: Sequence[Tensor], num_heads: int, bias: Tensor | None) -> Shape:
+class _Rows(NamedTuple):
+    """Where attention's rows lie."""
+
+    starts: tuple[Tensor, Tensor]  # int64 [batch + 1]: the first token of each row's queries, and of its keys
+    shape: Shape
+
+
+def _rows(
+    inputs: Sequence[Tensor], num_heads: int, bias: Tensor | None, lengths: Tensor, starts: Tensor | None
+) -> _Rows:
     query, key, _ = inputs
-    batch, queries, hidden = query.shape
-    length = key.shape[1]
+    batch, hidden = len(lengths), query.shape[-1]
+    strides = [tensor.view(-1, hidden).stride(0) for tensor in inputs]
+    if starts is None:
+        queries, length = query.shape[1], key.shape[1]
+        k_starts, q_starts = (torch.arange(batch + 1) * size for size in (length, queries))
+    else:
+        length = bias.shape[-1] if bias is not None else int(lengths.max())
+        one_each = len(query) != len(key)
+        queries = 1 if one_each else length
+        k_starts, q_starts = starts, torch.arange(batch + 1) if one_each else starts
     bias_head = queries * length if bias is not None and bias.shape[1] > 1 else 0
-    # Of one token, stride(1) may be any number: what counts then is the way to the next row's.
-    rows = (tensor.stride(1 if tensor.shape[1] > 1 else 0) for tensor in inputs)
-    return Shape(batch, queries, length, num_heads, hidden // num_heads, *rows, bias_head)
+    shape = Shape(batch, queries, length, num_heads, hidden // num_heads, *strides, bias_head)
+    return _Rows((q_starts, k_starts), shape)
 
 
 def merge(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float, out: Tensor) -> None:

@@ -22,8 +22,8 @@ class Reach(NamedTuple):
     """What attention in a layer depends on beside the hidden states."""
 
     mask: AttentionMask
-    cos: Tensor  # fp32 [length, head]
-    sin: Tensor  # fp32 [length, head], the first half negated
+    cos: Tensor  # fp32 [length, head], or [tokens, head] where hidden states are packed
+    sin: Tensor  # of the same shape, the first half negated
 
 
 class Reaches(NamedTuple):
@@ -31,34 +31,34 @@ class Reaches(NamedTuple):
     everywhere: Reach  # of those that attend to all
 
 
-def reaches(shape: ModernBertShape, head_size: int, length: int, mask: AttentionMask, device: torch.device) -> Reaches:
-    """Of rows of `length` tokens."""
+def reaches(shape: ModernBertShape, head_size: int, length: int, mask: AttentionMask, places: Tensor) -> Reaches:
+    """Of rows of `length` tokens. places: of each token in its row, int64 [length], or [tokens] of packed rows."""
     near = mask
     if length > shape.window + 1:
-        places = torch.arange(length, device=device)
-        is_far = (places[:, None] - places[None, :]).abs() > shape.window
+        each = torch.arange(length, device=places.device)
+        is_far = (each[:, None] - each[None, :]).abs() > shape.window
         far = is_far[None, None].float() * PADDING_BIAS  # [1, 1, length, length]
         near = mask._replace(bias=far if mask.bias is None else mask.bias + far.to(mask.bias.dtype))
     return Reaches(
-        Reach(near, *rotations(length, head_size, shape.local_theta, device)),
-        Reach(mask, *rotations(length, head_size, shape.global_theta, device)),
+        Reach(near, *rotations(places, head_size, shape.local_theta)),
+        Reach(mask, *rotations(places, head_size, shape.global_theta)),
     )
 
 
-def rotations(length: int, head_size: int, theta: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine of each place's angles, fp32 [length, head]: dimension i turns with i + head / 2."""
-    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, device=device).float() / head_size)
-    angles = torch.arange(length, device=device).float()[:, None] * frequencies  # [length, head / 2]
+def rotations(places: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and signed sine of each place's angles, fp32 [places, head]: dimension i turns with i + head / 2."""
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, device=places.device).float() / head_size)
+    angles = places.float()[:, None] * frequencies  # [places, head / 2]
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [batch, length, hidden], each head of it turned by its place's angles, in fp32; back in x's dtype."""
+    """x [..., places, hidden], each head of it turned by its place's angles, in fp32; back in x's dtype."""
     head_size = cos.shape[1]
-    heads = x.unflatten(-1, (-1, head_size))  # [batch, length, heads, head]
+    heads = x.unflatten(-1, (-1, head_size))  # [..., places, heads, head]
     turned = heads * cos[:, None] + heads.roll(head_size // 2, dims=-1) * sin[:, None]
-    return turned.flatten(2).to(x.dtype)
+    return turned.flatten(-2).to(x.dtype)
 
 
 class ModernBertLayer(nn.Module):
@@ -83,16 +83,20 @@ class ModernBertLayer(nn.Module):
         return LayerNorm(shape.hidden_size, shape.layer_norm_eps, modern.norm_bias)
 
     def forward(self, x: Tensor, reaches: Reaches, dropout: Dropout | None, first_only: bool = False) -> Tensor:
-        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone."""
+        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone.
+
+        Packed: [tokens, hidden] -> the same shape, or [batch, hidden].
+        """
         mask, cos, sin = reaches.everywhere if self.is_global else reaches.near
         normed = x if self.attention_norm is None else self.attention_norm(x)
         if first_only:
-            query = self.attention_input(normed[:, :1], dropout, ["query"])
+            query = self.attention_input(mask.first_tokens(normed), dropout, ["query"])
             key, value = self.attention_input(normed, dropout, ["key", "value"]).chunk(2, dim=-1)
-            x, mask = x[:, :1], mask.of_first_query()
+            query = rotate(query, cos[:1], sin[:1])  # the first place's
+            x, mask = mask.first_tokens(x), mask.of_first_query()
         else:
             query, key, value = self.attention_input(normed, dropout).chunk(3, dim=-1)
-        query = rotate(query, cos[: query.shape[1]], sin[: query.shape[1]])
+            query = rotate(query, cos, sin)
         context = attend((query, rotate(key, cos, sin), value), self.num_heads, mask, self.dropout_rate, dropout)
         x = x + self._dropped(self.attention_output(context, dropout), dropout)
         hidden, gate = self.intermediate(self.output_norm(x), dropout).chunk(2, dim=-1)

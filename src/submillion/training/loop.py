@@ -107,11 +107,11 @@ def fit(
     window, finite = _Window(), Later(_check_finite)
     step, rows_done, training_seconds = 0, 0, 0.0
 
-    def part_of_step(targets: Tensor, weight_of_step: Tensor, *looks: Tensor) -> tuple[Tensor, ...]:
-        """Forward and back. looks: of `_looks`. Returns each row's loss, and the first look's logits."""
-        pairs = zip(looks[::2], looks[1::2], strict=True)
-        found = [model.head(_pooled(model, x, mask, train_prefix, dropout), dropout) for x, mask in pairs]
-        logits = torch.cat(found).split(len(targets))
+    def part_of_step(targets: Tensor, weight_of_step: Tensor, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Forward and back of what `_inputs` returns, a look at all rows after another. Returns each row's loss, and
+        the first look's logits."""
+        pooled = _pooled(model, x, attention_mask, train_prefix, dropout)
+        logits = model.head(pooled, dropout).split(len(targets))
         losses = _losses(logits, targets, weights, config)
         (losses.sum() / weight_of_step).backward()
         return losses.detach(), logits[0].detach()
@@ -133,10 +133,9 @@ def fit(
                 start = time.perf_counter()
                 noisy = views(epoch)
                 training_seconds += time.perf_counter() - start
-            shown = [train.tokens, noisy] if config.consistency else [noisy]
-            lengths = np.maximum.reduce([tokens.lengths for tokens in shown])
-            if compute.device.type == "cuda" and not train_prefix:
-                shown = [Tokens.joined(shown)]  # two looks in one pass: half the kernels, each on twice the rows
+            looks = [train.tokens, noisy] if config.consistency else [noisy]
+            lengths = np.maximum.reduce([tokens.lengths for tokens in looks])
+            shown = Tokens.joined(looks)
             batches = training_batches(lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
                 start = time.perf_counter()
@@ -149,8 +148,9 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
                 for rows in _parts(map(world.share, rows_of_step), lengths, compute):
                     targets = to_device(torch.from_numpy(train.labels[rows]), compute.device)
-                    looks = _looks(model, shown, rows, len(train), compute, train_prefix)
-                    losses, logits = run_part(targets, weight_of_step, *looks)
+                    of_each_look = np.concatenate([rows + look * len(train) for look in range(len(looks))])
+                    inputs = _inputs(model, shown, of_each_look, compute, train_prefix)
+                    losses, logits = run_part(targets, weight_of_step, *inputs)
                     finite.add(step, losses, rows, step)
                     window.add(logits, losses, targets)
                 world.sum_gradients(parameters)
@@ -281,11 +281,14 @@ def _fill(
 def _inputs(
     model: TextClassifier, tokens: Tokens, rows: np.ndarray, compute: Compute, prefix: Prefix | None
 ) -> tuple[Tensor, Tensor]:
-    """Token ids [batch, length], or what enters the lowest trained layer, from the prefix; and the attention mask."""
+    """Token ids [batch, length], or what enters the lowest trained layer, from the prefix; and the attention mask.
+
+    Where tokens hold two looks at the prefix's rows, both are the same: noise and a prefix exclude each other.
+    """
     shape, on_gpu = model.encoder.shape, compute.device.type == "cuda"
     multiple = gpu.LENGTH_MULTIPLE if on_gpu else LENGTH_MULTIPLE
     input_ids, attention_mask = pad_batch(tokens, rows, shape.pad_id, shape.max_tokens, multiple)
-    x = prefix.batch(rows, attention_mask.shape[1]) if prefix else input_ids
+    x = prefix.batch(rows % len(prefix.lengths), attention_mask.shape[1]) if prefix else input_ids
     return to_device(x, compute.device), to_device(attention_mask, compute.device)
 
 
@@ -296,23 +299,6 @@ def _pooled(
     if prefix:
         return model.pooled(x, attention_mask, dropout, prefix.first_layer)
     return model.pooled(model.encoder.embed(x, dropout), attention_mask, dropout)
-
-
-def _looks(
-    model: TextClassifier,
-    shown: Sequence[Tokens],
-    rows: np.ndarray,
-    num_rows: int,
-    compute: Compute,
-    prefix: Prefix | None,
-) -> list[Tensor]:
-    """What `_inputs` returns for these of num_rows rows, of each of `shown` in turn: a look at all rows, or one look at
-    them after another, and then the batch holds all looks at its rows."""
-    found: list[Tensor] = []
-    for tokens in shown:
-        of_each_look = np.concatenate([rows + first for first in range(0, len(tokens), num_rows)])
-        found += _inputs(model, tokens, of_each_look, compute, prefix)
-    return found
 
 
 def _parts(batches: Iterable[np.ndarray], lengths: np.ndarray, compute: Compute) -> list[np.ndarray]:
