@@ -31,6 +31,7 @@ from submillion.data.tokenizer import Tokens
 from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
 from submillion.model.lora import LoraLinear
+from submillion.training import loop
 from submillion.training.batches import pad_batch
 from submillion.training.device import Compute
 from submillion.training.dropout import Dropout
@@ -259,6 +260,25 @@ def test_with_consistency_a_step_s_loss_is_of_both_views_and_of_what_is_between_
     config = replace(CONFIG, epochs=1, consistency=0.7)
     result = fit(network, rows, NOTHING, config, 0, CPU, views=lambda epoch: noisy)
     assert result.history[0]["train_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_two_looks_are_held_in_the_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    original = loop._pooled
+
+    def pooled(model: TextClassifier, x: Tensor, mask: Tensor, *rest: Any) -> Tensor:
+        passes.append(mask.numel() if torch.is_grad_enabled() else 0)
+        return original(model, x, mask, *rest)
+
+    monkeypatch.setattr(loop, "_pooled", pooled)
+    monkeypatch.setattr(loop, "CPU_TOKENS", 100)
+    _, whole = run(epochs=1, **NO_DROPOUT)
+    one_look = list(passes)
+    passes.clear()
+    _, parts = run(epochs=1, consistency=1.0, **NO_DROPOUT)
+    assert 50 < max(one_look) < 120 and max(passes) < 120, "and not 200"
+    for one, two in zip(whole.history, parts.history, strict=True):  # equal looks are one look, in more parts
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
 
 
 def test_consistency_of_dropout_alone_pulls_the_answers_together() -> None:

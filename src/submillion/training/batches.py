@@ -10,7 +10,7 @@ from submillion.data.tokenizer import Tokens
 
 BUCKET_BATCHES = 100  # batches sorted by length together: enough to leave little padding, few enough to mix rows
 LENGTH_MULTIPLE = 2  # padded lengths: half the distinct shapes, each of which costs the kernels' caches memory
-CPU_TOKENS = 2560  # padded tokens in one pass forward and back: more need more memory and are no faster on a CPU
+CPU_TOKENS = 2560  # in one pass forward and back, padding counted: more need more memory and are no faster on a CPU
 
 
 def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

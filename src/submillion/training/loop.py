@@ -146,7 +146,7 @@ def fit(
                 labels_of_step = torch.from_numpy(train.labels[np.concatenate(rows_of_step)])
                 weight_of_step = to_device(class_weights[labels_of_step].sum(), compute.device)
                 optimizer.zero_grad(set_to_none=True)
-                for rows in _parts(map(world.share, rows_of_step), lengths, compute):
+                for rows in _parts(map(world.share, rows_of_step), lengths * len(looks), compute):
                     targets = to_device(torch.from_numpy(train.labels[rows]), compute.device)
                     of_each_look = np.concatenate([rows + look * len(train) for look in range(len(looks))])
                     inputs = _inputs(model, shown, of_each_look, compute, train_prefix)
@@ -302,7 +302,10 @@ def _pooled(
 
 
 def _parts(batches: Iterable[np.ndarray], lengths: np.ndarray, compute: Compute) -> list[np.ndarray]:
-    """What goes forward and back at once: on a CPU a batch of long rows in parts, on a GPU whole; none empty."""
+    """What goes forward and back at once: on a CPU a batch of long rows in parts, on a GPU whole; none empty.
+
+    lengths: of each row, in tokens, all looks at it together.
+    """
     batches = [rows for rows in batches if len(rows)]
     if compute.device.type == "cuda":
         return batches
