@@ -48,7 +48,7 @@ def operations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(kernels, "built", lambda: kernels.Built({}, "torch's own: for a test"))
     elif not kernels.built().libraries:
         pytest.skip(kernels.built().reason)
-    monkeypatch.setattr("submillion.model.functional.PACKED_MULTIPLE", 4)  # so that batches of a few tokens are packed
+    monkeypatch.setattr("submillion.model.attention.PACKED_MULTIPLE", 4)  # so that batches of a few tokens are packed
     return request.param
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from submillion.config import LoraConfig, ModelConfig
 from submillion.errors import BaseModelError
+from submillion.model.attention import Packing
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.encoder import Encoder, relative_buckets
-from submillion.model.functional import Packing
 from submillion.model.shape import EncoderShape, read_shape
 
 LENGTHS = [5, 17, 2, 11]

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from submillion.config import LoraConfig, ModelConfig
 from submillion.errors import BaseModelError
+from submillion.model.attention import AttentionMask
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import Encoder
-from submillion.model.functional import AttentionMask
 from submillion.model.modernbert import reaches
 from submillion.model.shape import ModernBertShape, read_shape
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from submillion.errors import ExportError
+from submillion.model.attention import PADDING_BIAS
 from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import Encoder, EncoderLayer, Layer, relative_buckets
-from submillion.model.functional import PADDING_BIAS
-from submillion.model.layers import LayerNorm
 from submillion.model.lora import LoraLinear
 from submillion.model.modernbert import ModernBertLayer
+from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape, ModernBertShape
 
 if TYPE_CHECKING:

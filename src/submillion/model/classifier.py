@@ -7,8 +7,8 @@ from submillion.config import LoraConfig, ModelConfig
 from submillion.model.encoder import Encoder
 from submillion.model.functional import Dropout
 from submillion.model.head import Head
-from submillion.model.layers import LayerNorm
 from submillion.model.lora import LoraLinear
+from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape
 
 

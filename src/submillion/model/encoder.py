@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from submillion.config import LoraConfig
 from submillion.errors import BaseModelError
+from submillion.model.attention import AttentionMask, Packing, attend
 from submillion.model.budget import adapted_layers, target_names
 from submillion.model.checkpoint import plain_names
 from submillion.model.families import (
@@ -28,10 +29,10 @@ from submillion.model.families import (
     layer_modules,
     layer_prefix,
 )
-from submillion.model.functional import AttentionMask, Dropout, Packing
-from submillion.model.layers import LayerNorm, attend
+from submillion.model.functional import Dropout
 from submillion.model.lora import LoraLinear
 from submillion.model.modernbert import ModernBertLayer, Reaches, reaches
+from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape
 
 

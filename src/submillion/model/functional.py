@@ -1,11 +1,10 @@
-"""The operations a training step spends its time in beside the matrix products, with their gradients written out.
+"""The operations a training step spends its time in beside attention, with their gradients written out.
 
 Autograd's own gradients of the same lines would store more, copy more, and read every activation again for the
-adapters. Each function here is equal to its plain form to rounding; `tests/model/test_functional.py` holds them to it.
+adapters. Each function here is equal to its plain form to rounding; tests/model holds them to it.
 On a CPU each is one call of kernels.c where that is to be had and the sizes suit it, else torch's operations.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,10 +14,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from submillion.model import kernels
-
-# Attention scores in fp32 at a time. A block of 4 MB stays in the cache and is used again; one of 12 MB, for 16 rows of
-# 128 tokens, goes back to the system each time, and its pages cost more than the softmax.
-SCORES_AT_ONCE = 1_000_000
 
 
 def _onednn(name: str) -> Callable[..., Tensor] | None:
@@ -31,8 +26,6 @@ def _onednn(name: str) -> Callable[..., Tensor] | None:
 
 
 _LINEAR, _REORDER = _onednn("_linear_pointwise"), _onednn("_reorder_linear_weight")
-PACKED_MULTIPLE = 64  # of a packed batch's tokens: oneDNN prepares itself for each number of them, and keeps that
-PADDING_BIAS = -1e30  # a weight of exactly 0, and still finite when a score or another bias is added
 
 
 class Dropout(Protocol):
@@ -43,97 +36,6 @@ class Dropout(Protocol):
 
     def key(self) -> int:
         """64 bits, new at each call, that decide a mask."""
-
-
-class AttentionMask(NamedTuple):
-    """What the tokens of a batch may attend to."""
-
-    lengths: Tensor | None  # int64 [batch], where padding comes after a row's tokens; None where it is elsewhere
-    padding: Tensor | None  # fp32 [batch, 1, 1, length], PADDING_BIAS at padding; None where no row has any
-    bias: Tensor | None = None  # fp32 [1, heads or 1, queries, length], contiguous, added to the scores
-    starts: Tensor | None = (
-        None  # int64 [batch + 1], of packed hidden states: where each row's tokens begin, and the end
-    )
-
-    @classmethod
-    def of(cls, attention_mask: Tensor) -> "AttentionMask":
-        """attention_mask int64 [batch, length]: 1 where there is a token."""
-        if attention_mask.is_cuda:  # a look at its values would wait for all that is queued
-            return cls(None, (attention_mask == 0)[:, None, None].float() * PADDING_BIAS)
-        padding = None if attention_mask.all() else (attention_mask == 0)[:, None, None].float() * PADDING_BIAS
-        at_the_end = padding is None or bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
-        return cls(attention_mask.sum(dim=1) if at_the_end else None, padding)
-
-    def first_tokens(self, x: Tensor) -> Tensor:
-        """Each row's first token: x [batch, length, hidden] -> [batch, 1, hidden], or packed -> [batch, hidden]."""
-        return x[:, :1] if self.starts is None else x.index_select(0, self.starts[:-1])
-
-    def of_first_query(self) -> "AttentionMask":
-        return self if self.bias is None else self._replace(bias=self.bias[:, :, :1].contiguous())
-
-    def joined(self, dtype: torch.dtype) -> "AttentionMask":
-        """Padding and bias as one bias of this dtype, as torch's fused attention takes them."""
-        total = self.total
-        return self if total is None else AttentionMask(None, None, total.to(dtype))
-
-    @property
-    def total(self) -> Tensor | None:
-        """Padding and bias in one, for where they are wanted as one."""
-        if self.padding is None or self.bias is None:
-            return self.bias if self.padding is None else self.padding
-        return self.padding + self.bias
-
-
-def attention(
-    parts: Sequence[Tensor], num_heads: int, mask: AttentionMask, rate: float = 0.0, dropout: Dropout | None = None
-) -> Tensor:
-    """softmax(q k^T / sqrt(head) + mask) v, for each head, with dropout on the weights: [batch, queries, hidden].
-
-    parts: query [batch, queries, hidden], key and value [batch, length, hidden], one after the other in the last
-    dimension of one, two or three tensors. Or packed, by a `Packing`: [tokens, hidden], the query's [batch,
-    hidden] where each row has one; so is the result. The context of padding is not defined. The products are in the
-    inputs' dtype or in fp32, the softmax in fp32.
-    """
-    query, key, _ = _split(parts)
-    if mask.lengths is not None and kernels.serve(query, query.shape[-1] // num_heads):
-        return _KernelAttention.apply(num_heads, mask, _drop(rate, dropout), *parts)
-    shape = (len(query) * num_heads, query.shape[1], key.shape[1])
-    return _Attention.apply(num_heads, mask, dropout(shape, rate, query) if dropout else None, *parts)
-
-
-class Packing(NamedTuple):
-    """The tokens of a padded batch one after the other, so that nothing is computed for padding."""
-
-    places: Tensor  # int64 [tokens]: where each lies in batch * length
-    mask: AttentionMask
-    num_tokens: int  # those that are one; after them come copies, up to a multiple of PACKED_MULTIPLE
-
-    @classmethod
-    def of(cls, mask: AttentionMask, attention_mask: Tensor, x: Tensor, num_heads: int) -> "Packing | None":
-        """None where that saves nothing for x [batch, length, hidden], or where attention takes it padded alone."""
-        lengths = mask.lengths
-        if lengths is None or not lengths.all() or not kernels.serve(x, x.shape[-1] // num_heads):
-            return None  # a row without a token would have no place
-        places = attention_mask.flatten().nonzero()[:, 0]
-        num_tokens, copies = len(places), -len(places) % PACKED_MULTIPLE
-        if num_tokens + copies >= attention_mask.numel():
-            return None
-        starts = F.pad(lengths.cumsum(0), (1, 0))
-        starts[-1] += copies  # to the last row's padding, as far as attention is concerned
-        places = F.pad(places, (0, copies))
-        return cls(places, mask._replace(starts=starts), num_tokens)
-
-    def pack(self, x: Tensor) -> Tensor:
-        """[batch, length, ...] -> [tokens, ...]."""
-        return x.flatten(0, 1).index_select(0, self.places)
-
-    def padded(self, x: Tensor, length: int) -> Tensor:
-        """[tokens, hidden] -> [batch, length, hidden], zeros at padding."""
-        assert self.mask.lengths is not None
-        batch = len(self.mask.lengths)
-        empty = x.new_zeros(batch * length, x.shape[-1])
-        places, x = self.places[: self.num_tokens], x[: self.num_tokens]
-        return empty.index_copy(0, places, x).view(batch, length, -1)
 
 
 def add_norm(
@@ -148,7 +50,7 @@ def add_norm(
     """layer_norm(residual + dropped(x)), all [..., hidden]; weight and bias, fp32 [hidden], are scale and shift."""
     frozen = not (weight.requires_grad or bias.requires_grad) and weight.dtype == bias.dtype == torch.float32
     if frozen and kernels.serve(x, x.shape[-1]):
-        return _KernelAddNorm.apply(x, residual, weight, bias, eps, _drop(rate, dropout))
+        return _KernelAddNorm.apply(x, residual, weight, bias, eps, drop_of(rate, dropout))
     return _AddNorm.apply(x, residual, weight, bias, eps, dropout(x.shape, rate, x) if dropout else None)
 
 
@@ -267,14 +169,8 @@ def merged_weight(
     return merged
 
 
-def _drop(rate: float, dropout: Dropout | None) -> kernels.Drop:
+def drop_of(rate: float, dropout: Dropout | None) -> kernels.Drop:
     return kernels.Drop.at(rate, dropout.key()) if rate and dropout else kernels.Drop.at(0.0, 0)
-
-
-def _split(parts: Sequence[Tensor]) -> list[Tensor]:
-    """Query, key and value, each [batch, queries or length, hidden], as views."""
-    hidden = sum(part.shape[-1] for part in parts) // 3
-    return [view for part in parts for view in part.split(hidden, dim=-1)]
 
 
 def _product(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -> Tensor:
@@ -357,75 +253,6 @@ def _adapter_gradients(
     grad_B = (z.t() @ grad).t().float()  # [out, rank]
     grad_A = (grad_z.t() @ x).float()  # [rank, in]
     return grad_A * scaling, grad_B * scaling
-
-
-class _KernelAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, num_heads: int, mask: AttentionMask, drop: kernels.Drop, *parts: Tensor) -> Tensor:
-        parts = tuple(part.contiguous() for part in parts)
-        assert mask.lengths is not None
-        ctx.given = num_heads, mask.bias, mask.lengths, mask.starts, drop
-        context, norms = kernels.attention(_split(parts), *ctx.given)
-        ctx.save_for_backward(norms, *parts)
-        return context
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        norms, *parts = ctx.saved_tensors
-        grads = [torch.empty_like(part) for part in parts]
-        num_heads, bias, lengths, starts, drop = ctx.given
-        inputs = _split(parts)
-        kernels.attention_backward(
-            grad.contiguous(), inputs, _split(grads), num_heads, bias, lengths, starts, drop, norms
-        )
-        return None, None, None, *grads
-
-
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, num_heads: int, mask: AttentionMask, keep: Tensor | None, *parts: Tensor) -> Tensor:
-        q, k, v = (_split_heads(x, num_heads) for x in _split(parts))
-        ctx.num_heads, ctx.scale = num_heads, 1 / math.sqrt(q.shape[-1])
-        ctx.widths = [part.shape[-1] // (num_heads * q.shape[-1]) for part in parts]
-        weights = q.new_empty(len(q), q.shape[1], k.shape[1])
-        rows_at_once = max(1, SCORES_AT_ONCE // (num_heads * q.shape[1] * k.shape[1]))
-        for first in range(0, len(q) // num_heads, rows_at_once):
-            heads = slice(first * num_heads, (first + rows_at_once) * num_heads)
-            scores = torch.bmm(q[heads], k[heads].transpose(1, 2)).float().mul_(ctx.scale)
-            if mask.bias is not None:
-                scores.unflatten(0, (-1, num_heads)).add_(mask.bias)
-            if mask.padding is not None:
-                scores.unflatten(0, (-1, num_heads)).add_(mask.padding[first : first + rows_at_once])
-            weights[heads] = scores.softmax(dim=-1)
-        ctx.save_for_backward(q, k, v, weights, keep)
-        return _join_heads(torch.bmm(weights if keep is None else weights * keep, v), num_heads)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, weights, keep = ctx.saved_tensors
-        grad = _split_heads(grad, ctx.num_heads)
-        dropped = weights if keep is None else weights * keep
-        grad_v = torch.bmm(dropped.transpose(1, 2), grad)
-        grad_weights = torch.bmm(grad, v.transpose(1, 2))
-        if keep is not None:
-            grad_weights.mul_(keep)
-        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-        grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
-        grad_k = torch.bmm(grad_scores.transpose(1, 2), q).mul_(ctx.scale)
-        grads = iter(_join_heads(x, ctx.num_heads) for x in (grad_q, grad_k, grad_v))
-        return None, None, None, *(torch.cat([next(grads) for _ in range(width)], dim=-1) for width in ctx.widths)
-
-
-def _split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """[batch, length, hidden] -> [batch * heads, length, head], contiguous."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2).flatten(0, 1)
-
-
-def _join_heads(x: Tensor, num_heads: int) -> Tensor:
-    """[batch * heads, length, head] -> [batch, length, hidden], contiguous."""
-    return x.unflatten(0, (-1, num_heads)).transpose(1, 2).flatten(2)
 
 
 class _KernelAddNorm(torch.autograd.Function):

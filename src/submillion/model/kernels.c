@@ -1,7 +1,7 @@
 /* What a layer computes between its large matrix products, each in one pass over memory, with nothing stored that can
    be computed again: attention with its softmax and dropout, add-dropout-norm, GELU, adapters added to a weight, and
-   the adapters' gradients; and the large products themselves, in bytes, where the processor gains by it. functional.py
-   says what each is; kernels.py compiles this file and calls it.
+   the adapters' gradients; and the large products themselves, in bytes, where the processor gains by it. attention.py
+   and functional.py say what each is; kernels.py compiles this file and calls it.
 
    It is compiled once for T = bfloat16 and once for T = float; arithmetic is fp32 in both, but for the products in
    bytes. Vectors are those of GCC and Clang, sixteen floats wide, which become whatever the processor has. Sizes that

@@ -1,9 +1,9 @@
 """Compiles and loads kernels.c: what a CPU computes between the matrix products, and those that are in int8.
 
 The machine's own C compiler makes the two libraries once, in half a second each, for the processor it has; they stay in
-the user's cache. Where there is no compiler, functional.py computes the same with torch's operations, in bf16 at about
-three quarters of the training speed (docs/log.md), and nothing in int8; without AVX-512 too, where they are faster than
-vectors of sixteen numbers that have to be taken apart.
+the user's cache. Where there is no compiler, torch's operations compute the same (attention.py, functional.py), in
+bf16 at about three quarters of the training speed (docs/log.md), and nothing in int8; without AVX-512 too, where they
+are faster than vectors of sixteen numbers that have to be taken apart.
 The C code shares torch's pool of OpenMP threads, so neither waits for the other's.
 """
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from submillion.model.functional import PADDING_BIAS, AttentionMask, Dropout, gelu
-from submillion.model.layers import LayerNorm, attend
+from submillion.model.attention import PADDING_BIAS, AttentionMask, attend
+from submillion.model.functional import Dropout, gelu
 from submillion.model.lora import LoraLinear
+from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape, ModernBertShape
 
 

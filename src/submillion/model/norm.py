@@ -1,12 +1,10 @@
-"""What every family's encoder layer is made of beside its linear layers: layer norm and attention."""
-
-from collections.abc import Sequence
+"""Layer norm, as every family has it."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from submillion.model.functional import AttentionMask, Dropout, add_norm, attention
+from submillion.model.functional import Dropout, add_norm
 
 
 class LayerNorm(nn.Module):
@@ -35,20 +33,3 @@ class LayerNorm(nn.Module):
 
     def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return (self.weight.to(x.dtype), self.bias.to(x.dtype)) if x.is_cuda else (self.weight, self.bias)
-
-
-def attend(
-    parts: Sequence[Tensor], num_heads: int, mask: AttentionMask, rate: float, dropout: Dropout | None
-) -> Tensor:
-    """Query, key and value in one, two or three tensors, as `attention` takes them -> [batch, queries, hidden]."""
-    if not parts[0].is_cuda:
-        # Written out: on a CPU the fused kernel's backward takes as long as the rest of the step for short rows.
-        return attention(parts, num_heads, mask, rate, dropout)
-    hidden = sum(part.shape[-1] for part in parts) // 3
-    query, key, value = (  # [batch, heads, length, head]
-        view.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in parts for view in part.split(hidden, dim=-1)
-    )
-    bias = mask.joined(query.dtype).bias
-    rate = rate if dropout else 0.0
-    context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
-    return context.transpose(1, 2).flatten(2)
