@@ -78,8 +78,9 @@ class DataConfig:
     test_fraction: float = 0.2
     """Share of the rows kept for the final measurement where the source brings no test split of its own."""
     unlabelled: str = ""
-    """A file of more texts, without labels: the surest answers of a regression on the pretrained features become
-    training rows too. For a few labels a class; it takes the texts' labels to be as frequent as the training rows'."""
+    """A file of more texts, without labels: those whose labels are surest become training rows too, labelled by a
+    regression on the pretrained features, or by adapters trained on the labelled rows alone where 100 validation rows
+    or more show these to be better. It takes the texts' labels to be as frequent as the training rows'."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from news import (
     EPOCHS,
     LABELS,
@@ -24,13 +25,18 @@ from news import (
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import interrupt_at_step
+from torch import Tensor
 
 import submillion
 from submillion.config import flat, resolve
 from submillion.errors import BudgetError, ConfigError, DataError
+from submillion.inference import run
 from submillion.inference.classifier import Classifier
 from submillion.inference.run import TrainResult, train
+from submillion.model.classifier import TextClassifier
 from submillion.training.artefact import Artefact
+from submillion.training.loop import FitResult, TokenRows
 
 HEAD = (32 * 32 + 32) + (32 * 3 + 3)  # hidden 32, 3 labels: dense, out_proj
 ADAPTERS = 2 * 2 * 2 * (32 + 32)  # 2 layers, query and value, rank 2
@@ -99,6 +105,54 @@ def test_a_run_with_unlabelled_texts_can_be_repeated(
     elsewhere = {"output.dir": str(tmp_path / "again"), "output.assets": str(tmp_path / "plots")}
     again = train(made.folder / "config.toml", data=rows, overrides=elsewhere)
     assert_same_tensors(made.folder / "model.pt", again.folder / "model.pt")
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, Tensor]]]:
+    """Of each training, the rows it has and the parameters it starts from."""
+    seen: list[tuple[int, dict[str, Tensor]]] = []
+    original = run.fit
+
+    def fit(network: TextClassifier, rows: TokenRows, *rest: Any) -> FitResult:
+        seen.append((len(rows), {name: tensor.detach().clone() for name, tensor in network.trainable().items()}))
+        return original(network, rows, *rest)
+
+    monkeypatch.setattr(run, "fit", fit)
+    return seen
+
+
+def labelled_and_not(tiny_base: Path, folder: Path, **changes: Any) -> TrainResult:
+    """270 labelled rows, 108 of them for validation, and 120 texts without labels."""
+    pool = write_csv(folder / "pool.csv", [[text] for text, _ in news_rows(40, seed=5)], header=["text"])
+    held_out = {"data__validation_fraction": 0.4, "data__test_fraction": 0, "data__unlabelled": str(pool)}
+    return train(data=news_rows(90, seed=6), overrides=run_of(tiny_base, folder, **held_out | changes))
+
+
+@pytest.mark.parametrize(("rate", "better"), [(2e-2, "adapters"), (1e-9, "regression")])
+def test_the_adapters_label_where_validation_rows_show_them_better(
+    rate: float, better: str, tiny_base: Path, tmp_path: Path, fits: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = labelled_and_not(tiny_base, tmp_path, train__learning_rate=rate)
+    right, count = made.metrics["self_labelling"], made.metrics["self_labelled"]
+    assert max(right, key=lambda name: right[name]) == better and set(right) == {"regression", "adapters"}
+    assert 80 <= count <= 100 and [rows for rows, _ in fits] == [162, 162 + count]
+    for name, tensor in fits[0][1].items():
+        assert torch.equal(tensor, fits[1][1][name]), f"{name} starts anew"
+    assert f"labels     adapters: {right['adapters']:.2%} of the validation rows right" in capsys.readouterr().out
+
+
+def test_few_validation_rows_say_too_little(tiny_base: Path, tmp_path: Path, fits: list[Any]) -> None:
+    made = labelled_and_not(tiny_base, tmp_path, data__validation_fraction=0.3)
+    assert made.metrics["self_labelling"] == {} and len(fits) == 1
+
+
+def test_ctrl_c_while_the_labelled_rows_alone_train_keeps_that_model(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: list[Any]
+) -> None:
+    interrupt_at_step(15, monkeypatch)
+    made = labelled_and_not(tiny_base, tmp_path, train__eval_steps=4)
+    assert made.metrics["interrupted"] and made.metrics["self_labelled"] == 0 and len(fits) == 1
+    assert (made.folder / "model.pt").is_file()
 
 
 # What a run leaves

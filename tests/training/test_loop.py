@@ -1,8 +1,9 @@
 """The loop: it learns what can be learned and nothing else, repeats bit for bit, and keeps the best parameters."""
 
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -36,6 +37,7 @@ from submillion.training.batches import pad_batch
 from submillion.training.device import Compute
 from submillion.training.dropout import Dropout
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit, leads
+from submillion.training.progress import Advance
 
 DATA = learnable_rows()
 TRAIN = some_of(DATA, range(HELD_OUT, len(DATA)))
@@ -260,6 +262,20 @@ def test_with_consistency_a_step_s_loss_is_of_both_views_and_of_what_is_between_
     config = replace(CONFIG, epochs=1, consistency=0.7)
     result = fit(network, rows, NOTHING, config, 0, CPU, views=lambda epoch: noisy)
     assert result.history[0]["train_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_head_s_time_is_not_the_training_bar_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def progress(title: str, *_: Any) -> Iterator[Advance]:
+        events.append(title)
+        yield lambda *_: None
+        events.append(f"{title} ends")
+
+    monkeypatch.setattr(loop, "progress", progress)
+    run(epochs=1, head_first=True)
+    assert events[:3] == ["head", "head ends", "training"]
 
 
 def test_two_looks_are_held_in_the_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

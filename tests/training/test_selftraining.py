@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from submillion.training.selftraining import SHARE, _surest, self_label
+from submillion.training.selftraining import SHARE, _surest, self_label, surest
 
 CENTRES = np.eye(8)[:3]
+NONE = np.empty((0, 8), dtype=np.float32)
 
 
 def blobs(counts: list[int], spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,15 +21,16 @@ def test_it_labels_better_than_the_few_rows_alone(seed: int) -> None:
     features, labels = blobs([2, 2, 2], 0.45, seed)
     unlabelled, truth = blobs([300, 300, 300], 0.35, seed + 100)
     alone = LogisticRegression(C=10).fit(features, labels).predict(unlabelled)
-    rows, found = self_label(features, labels, unlabelled)
+    rows, found, again = self_label(features, labels, unlabelled, unlabelled)
     assert (found == truth[rows]).mean() > (alone[rows] == truth[rows]).mean()
+    assert (again == truth).mean() > (alone == truth).mean(), "and of other rows, here the same"
     assert rows.dtype == found.dtype == np.int64 and (np.diff(rows) > 0).all()
 
 
 def test_it_takes_four_in_five_in_the_labelled_rows_proportions() -> None:
     features, labels = blobs([4, 2, 2], 0.05, 0)
     unlabelled, truth = blobs([400, 200, 200], 0.05, 1)
-    rows, found = self_label(features, labels, unlabelled)
+    rows, found, _ = self_label(features, labels, unlabelled, NONE)
     assert np.bincount(found).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]
     assert (found == truth[rows]).all()
 
@@ -36,15 +38,23 @@ def test_it_takes_four_in_five_in_the_labelled_rows_proportions() -> None:
 def test_the_length_of_a_feature_says_nothing() -> None:
     features, labels = blobs([3, 3, 3], 0.2, 0)
     unlabelled, _ = blobs([50, 50, 50], 0.2, 1)
-    expected = self_label(features, labels, unlabelled)
-    found = self_label(features * 7, labels, unlabelled * np.linspace(0.1, 9, 150, dtype=np.float32)[:, None])
+    expected = self_label(features, labels, unlabelled, unlabelled[:5])
+    stretched = unlabelled * np.linspace(0.1, 9, 150, dtype=np.float32)[:, None]
+    found = self_label(features * 7, labels, stretched, stretched[:5])
     assert [left.tolist() for left in found] == [right.tolist() for right in expected]
 
 
 def test_a_label_without_labelled_rows_is_never_given() -> None:
     features, labels = blobs([3, 0, 3], 0.1, 0)
-    _, found = self_label(features, labels, blobs([20, 20, 20], 0.1, 1)[0])
-    assert set(found.tolist()) == {0, 2}
+    unlabelled, _ = blobs([20, 20, 20], 0.1, 1)
+    _, found, others = self_label(features, labels, unlabelled, unlabelled)
+    assert set(found.tolist()) == set(others.tolist()) == {0, 2}
+
+
+def test_the_surest_of_a_model_are_taken_in_the_labelled_rows_proportions() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9]])
+    rows, found = surest(probabilities, np.array([3, 3, 1]), share=0.5)
+    assert rows.tolist() == [0, 4, 5] and found.tolist() == [1, 3, 3], "one of 1, two of 3: labels 0 and 2 are unknown"
 
 
 def test_a_row_that_two_labels_want_goes_to_the_more_probable() -> None:
@@ -55,5 +65,5 @@ def test_a_row_that_two_labels_want_goes_to_the_more_probable() -> None:
 
 def test_fewer_unlabelled_rows_than_labels_are_enough() -> None:
     features, labels = blobs([2, 2, 2], 0.1, 0)
-    rows, found = self_label(features, labels, features[:1])
+    rows, found, _ = self_label(features, labels, features[:1], NONE)
     assert rows.tolist() == [0] and found.tolist() == [0]

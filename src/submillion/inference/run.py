@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from submillion.data.files import check_texts, find_input, iter_texts, stream_te
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
-from submillion.inference.calibration import calibration_metrics, fit_temperature
+from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import (
     refresh_card,
@@ -56,8 +56,8 @@ from submillion.training.int8 import MOST_CHANGE, features_change, try_int8
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import progress
-from submillion.training.selftraining import self_label
-from submillion.training.tensorboard import check_tensorboard, event_writer
+from submillion.training.selftraining import self_label, surest
+from submillion.training.tensorboard import Record, check_tensorboard, event_writer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,12 +127,9 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     )
     network.encoder.load(read_checkpoint(base.folder))
     network.to_compute(compute.dtype, compute.device)
-    start = time.perf_counter()
-    learned = _self_trained(network, tokenizer, corpus, config, compute, world) if corpus.unlabelled else corpus.train
-    self_training_seconds = time.perf_counter() - start
     train_rows, validation_rows, test_rows = (
         TokenRows(tokenizer.encode(rows.texts, config.model.max_length), rows.labels)
-        for rows in (learned, corpus.validation, corpus.test)
+        for rows in (corpus.train, corpus.validation, corpus.test)
     )
     _print_example(console, tokenizer, train_rows, corpus, config.seed)
     if compute.int8 and resolved.config.train.precision == "auto":
@@ -141,22 +138,34 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
             compute = replace(compute, int8=False)
             config = replace(config, train=replace(config.train, precision=compute.precision))
             console.print(f"precision  bf16 after all: int8 moves this encoder's features by {change:.0%}")
-    network.use_int8(0.0 if compute.int8 else None)
-    views = None
-    if config.train.augment:
+    metrics: dict[str, Any] = {}
 
-        def views(epoch: int) -> Tokens:
-            texts = augment(learned.texts, config.train.augment, config.seed, epoch)
+    def learn(rows: Rows, on_record: Record | None = None) -> FitResult:
+        """Trains on these rows, from the parameters that there are."""
+
+        def encoded(texts: Sequence[str]) -> Tokens:
             return tokenizer.encode(texts, config.model.max_length)
 
+        def views(epoch: int) -> Tokens:
+            return encoded(augment(rows.texts, config.train.augment, config.seed, epoch))
+
+        network.use_int8(0.0 if compute.int8 else None)
+        shown, noisy = TokenRows(encoded(rows.texts), rows.labels), views if config.train.augment else None
+        return fit(network, shown, validation_rows, config.train, config.seed, compute, world, on_record, noisy)
+
     with event_writer(config.output.tensorboard if world.is_first else "") as on_record:
-        start = time.perf_counter()
-        result = fit(network, train_rows, validation_rows, config.train, config.seed, compute, world, on_record, views)
-        seconds = self_training_seconds + time.perf_counter() - start
+        start, learned, interrupted = time.perf_counter(), corpus.train, None
+        if corpus.unlabelled:
+            learned, right, interrupted = _self_labelled(network, tokenizer, corpus, config, compute, world, learn)
+            metrics |= {"self_labelled": len(learned.texts) - len(corpus.train.texts), "self_labelling": right}
+            for name, share in right.items():
+                console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
+        result = interrupted or learn(learned, on_record)
+        seconds = time.perf_counter() - start
 
     measured = validation_rows if len(validation_rows) else train_rows
     int8 = try_int8(network, measured.tokens, config.train.eval_batch_size, compute, world)
-    metrics: dict[str, Any] = {"int8": int8} if int8 else {}
+    metrics |= {"int8": int8} if int8 else {}
     temperature = 1.0
     for name, rows in (("validation", validation_rows), ("test", test_rows)):
         if len(rows):
@@ -174,8 +183,6 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     metrics["parameters"] = _parameter_counts(network, plan)
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
     metrics["training_seconds"] = round(seconds, 2)  # self-training and the validations in it included
-    if corpus.unlabelled:
-        metrics["self_labelled"] = len(learned.texts) - len(corpus.train.texts)
     if world.is_first:
         _save(config, base, shape, tokenizer, corpus, network, plan, metrics, result)
     world.wait()
@@ -187,18 +194,48 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     return trained
 
 
-def _self_trained(
-    network: TextClassifier, tokenizer: Tokenizer, corpus: Corpus, config: Config, compute: Compute, world: World
-) -> Rows:
-    """The training rows, and after them the unlabelled texts that self-training is surest of, with its labels."""
-    features = []
-    for texts in (corpus.train.texts, corpus.unlabelled):
+def _self_labelled(
+    network: TextClassifier,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    config: Config,
+    compute: Compute,
+    world: World,
+    learn: Callable[[Rows], FitResult],
+) -> tuple[Rows, dict[str, float], FitResult | None]:
+    """The training rows, and after them the unlabelled texts whose labels are surest, with these labels.
+
+    A regression on the pretrained features gives them; or, where there are validation rows enough to tell that they are
+    better at it, the adapters trained on the labelled rows alone. Returns also the share of the validation rows that
+    each gets right, where both were tried. The network's parameters are afterwards what they were, unless Ctrl-C ended
+    that training: then it is the last thing returned, and its rows are the training rows alone.
+    """
+    from scipy.special import softmax
+
+    train, validation, batch_size = corpus.train, corpus.validation, config.train.eval_batch_size
+
+    def computed(name: str, compute_rows: Callable[..., np.ndarray], texts: Sequence[str]) -> np.ndarray:
         tokens = tokenizer.encode(texts, config.model.max_length)
-        with progress("features", len(texts), world.is_first) as advance:
-            features.append(compute_pooled(network, tokens, config.train.eval_batch_size, compute, advance, world))
-    rows, labels = self_label(features[0], corpus.train.labels, features[1])
-    texts = corpus.train.texts + [corpus.unlabelled[row] for row in rows]
-    return Rows(texts, np.concatenate([corpus.train.labels, labels]))
+        with progress(name, len(texts), world.is_first) as advance:
+            return compute_rows(network, tokens, batch_size, compute, advance, world)
+
+    features = [computed("features", compute_pooled, t) for t in (train.texts, corpus.unlabelled, validation.texts)]
+    rows, labels, answers = self_label(features[0], train.labels, *features[1:])
+    right = {}
+    if len(validation.texts) >= LEAST_ROWS:
+        untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
+        result = learn(train)
+        if result.interrupted:
+            return train, {}, result
+        of_adapters = computed("validation", compute_logits, validation.texts).argmax(axis=1)
+        given = {"regression": answers, "adapters": of_adapters}
+        right = {name: float((labels_given == validation.labels).mean()) for name, labels_given in given.items()}
+        if right["adapters"] > right["regression"]:
+            logits = computed("labels", compute_logits, corpus.unlabelled)[:, np.unique(train.labels)]
+            rows, labels = surest(softmax(logits.astype(np.float64), axis=1), train.labels)
+        network.load_state_dict(untrained, strict=False)
+    texts = train.texts + [corpus.unlabelled[row] for row in rows]
+    return Rows(texts, np.concatenate([train.labels, labels])), right, None
 
 
 def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:

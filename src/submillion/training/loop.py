@@ -4,7 +4,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,14 +118,15 @@ def fit(
 
     start = time.perf_counter()
     passes = [(train.tokens, 1 if views else config.epochs), (validation.tokens, evaluations)]
-    with (  # without layers that are frozen at the bottom, or with dropout in them, both prefixes are None
-        frozen_prefix(model, passes, config, compute, world.is_first) as (train_prefix, validation_prefix),
-        progress("training", len(train) * config.epochs, world.is_first) as advance,
-        graphed(part_of_step, parameters, compute.device) as run_part,
-        _interruptible(best, world),
-    ):
-        if config.head_first:
+    with ExitStack() as stack:
+        # Without layers that are frozen at the bottom, or with dropout in them, both prefixes are None.
+        prefixes = stack.enter_context(frozen_prefix(model, passes, config, compute, world.is_first))
+        train_prefix, validation_prefix = prefixes
+        if config.head_first:  # before the bar below, whose rows/s count from here on
             fit_head(model, train, weights, config, compute, world, train_prefix)
+        advance = stack.enter_context(progress("training", len(train) * config.epochs, world.is_first))
+        run_part = stack.enter_context(graphed(part_of_step, parameters, compute.device))
+        stack.enter_context(_interruptible(best, world))
         training_seconds = time.perf_counter() - start  # what comes before the first step is part of the training
         for epoch in range(config.epochs):
             noisy = train.tokens

@@ -1,8 +1,12 @@
 """Labels for texts that have none, from a few that have one."""
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 # Chosen on AG News' training rows: 8, 16 and 64 labels a class, six draws; docs/log.md has what else was tried.
 ROUNDS = 8
@@ -11,23 +15,36 @@ WEIGHT = 0.2  # of a row that was labelled here, beside one of a person's
 INVERSE_PENALTY = 10.0  # scikit-learn's C, on features of length 1
 
 
-def self_label(features: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted int64 indices into the unlabelled rows, and the int64 label of each: those it is surest of, four in five.
+def self_label(
+    features: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, others: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `surest` returns of the unlabelled rows by a regression that learned from them, and its labels of others.
 
-    features: [rows, hidden] of the labelled rows, labels: int64 [rows], unlabelled: [texts, hidden]. Class-balanced
-    self-training (arXiv:1810.07911): a logistic regression labels all rows, each label keeps the ones it is surest of
-    in the proportions of the labelled rows, the next regression learns from these too, and every round takes more.
-    So it expects the unlabelled texts to hold the labels in about those proportions.
+    features: [rows, hidden] of the labelled rows, labels: int64 [rows], unlabelled: [texts, hidden], others: [others,
+    hidden], for a look at how right it is. Class-balanced self-training (arXiv:1810.07911): a logistic regression
+    labels all unlabelled rows, each label keeps the ones it is surest of in the proportions of the labelled rows, the
+    next regression learns from these too, and every round takes more.
     """
-    features, unlabelled = _of_length_one(features), _of_length_one(unlabelled)
-    shares = np.bincount(labels)[np.unique(labels)] / len(labels)
+    features, unlabelled, others = _of_length_one(features), _of_length_one(unlabelled), _of_length_one(others)
     rows, found = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     for done in range(1, ROUNDS + 1):
-        probabilities, classes = _regression(features, labels, unlabelled, rows, found)
-        counts = np.maximum(1, np.rint(SHARE * done / ROUNDS * shares * len(unlabelled)).astype(np.int64))
-        rows, columns = _surest(probabilities, counts)
-        found = classes[columns]
-    return rows, found
+        model = _regression(features, labels, unlabelled[rows], found)
+        rows, found = surest(model.predict_proba(unlabelled), labels, SHARE * done / ROUNDS)
+    model = _regression(features, labels, unlabelled[rows], found)
+    return rows, found, model.predict(others) if len(others) else np.empty(0, dtype=np.int64)
+
+
+def surest(probabilities: np.ndarray, labels: np.ndarray, share: float = SHARE) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted int64 indices of the rows whose labels are surest, a share of all, and the int64 label of each.
+
+    probabilities: [rows, classes], a column for each label that occurs in `labels`, in order; labels: int64, of the
+    labelled rows. Each label gets as many rows as it has there in proportion, so the unlabelled rows are expected to
+    hold the labels in about those proportions.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    wanted = np.maximum(1, np.rint(share * counts / len(labels) * len(probabilities)).astype(np.int64))
+    rows, columns = _surest(probabilities, wanted)
+    return rows, classes[columns]
 
 
 def _of_length_one(features: np.ndarray) -> np.ndarray:
@@ -36,19 +53,18 @@ def _of_length_one(features: np.ndarray) -> np.ndarray:
 
 
 def _regression(
-    features: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, rows: np.ndarray, found: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities [texts, classes] of all unlabelled rows, and the label of each column."""
+    features: np.ndarray, labels: np.ndarray, self_labelled: np.ndarray, found: np.ndarray
+) -> "LogisticRegression":
+    """Of the labelled rows, and of rows [texts, hidden] with the labels that were found for them."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    weights = np.concatenate([np.ones(len(labels)), np.full(len(rows), WEIGHT)])
+    weights = np.concatenate([np.ones(len(labels)), np.full(len(found), WEIGHT)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the next round moves it on anyway
-        model = LogisticRegression(C=INVERSE_PENALTY, max_iter=300).fit(
-            np.concatenate([features, unlabelled[rows]]), np.concatenate([labels, found]), weights
+        return LogisticRegression(C=INVERSE_PENALTY, max_iter=300).fit(
+            np.concatenate([features, self_labelled]), np.concatenate([labels, found]), weights
         )
-    return model.predict_proba(unlabelled), model.classes_
 
 
 def _surest(probabilities: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
