@@ -141,6 +141,15 @@ def test_the_adapters_label_where_validation_rows_show_them_better(
     assert f"labels     adapters: {right['adapters']:.2%} of the validation rows right" in capsys.readouterr().out
 
 
+def test_without_validation_rows_int8_is_tried_on_all_that_was_learned_from(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr(run, "try_int8", lambda network, tokens, *_: tried.append(len(tokens)) or {})
+    made = labelled_and_not(tiny_base, tmp_path, data__validation_fraction=0)
+    assert tried == [270 + made.metrics["self_labelled"]]
+
+
 def test_few_validation_rows_say_too_little(tiny_base: Path, tmp_path: Path, fits: list[Any]) -> None:
     made = labelled_and_not(tiny_base, tmp_path, data__validation_fraction=0.3)
     assert made.metrics["self_labelling"] == {} and len(fits) == 1

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -127,50 +128,60 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     )
     network.encoder.load(read_checkpoint(base.folder))
     network.to_compute(compute.dtype, compute.device)
+
+    def encoded(texts: Sequence[str]) -> Tokens:
+        return tokenizer.encode(texts, config.model.max_length)
+
+    def computed(title: str, compute_rows: Callable[..., np.ndarray], tokens: Tokens) -> np.ndarray:
+        with progress(title, len(tokens), world.is_first) as advance:
+            return compute_rows(network, tokens, config.train.eval_batch_size, compute, advance, world)
+
     train_rows, validation_rows, test_rows = (
-        TokenRows(tokenizer.encode(rows.texts, config.model.max_length), rows.labels)
-        for rows in (corpus.train, corpus.validation, corpus.test)
+        TokenRows(encoded(split.texts), split.labels) for split in (corpus.train, corpus.validation, corpus.test)
     )
+    unlabelled = encoded(corpus.unlabelled)
     _print_example(console, tokenizer, train_rows, corpus, config.seed)
     if compute.int8 and resolved.config.train.precision == "auto":
-        change = features_change(network, train_rows.tokens, config.train.eval_batch_size, compute, world)
+        known = Tokens.joined([train_rows.tokens, unlabelled])
+        change = features_change(network, known, config.train.eval_batch_size, compute, world)
         if not change <= MOST_CHANGE:  # or is no number
             compute = replace(compute, int8=False)
             config = replace(config, train=replace(config.train, precision=compute.precision))
             console.print(f"precision  bf16 after all: int8 moves this encoder's features by {change:.0%}")
     metrics: dict[str, Any] = {}
 
-    def learn(rows: Rows, on_record: Record | None = None) -> FitResult:
+    def learn(texts: Sequence[str], rows: TokenRows, on_record: Record | None = None) -> FitResult:
         """Trains on these rows, from the parameters that there are."""
 
-        def encoded(texts: Sequence[str]) -> Tokens:
-            return tokenizer.encode(texts, config.model.max_length)
-
         def views(epoch: int) -> Tokens:
-            return encoded(augment(rows.texts, config.train.augment, config.seed, epoch))
+            return encoded(augment(texts, config.train.augment, config.seed, epoch))
 
         network.use_int8(0.0 if compute.int8 else None)
-        shown, noisy = TokenRows(encoded(rows.texts), rows.labels), views if config.train.augment else None
-        return fit(network, shown, validation_rows, config.train, config.seed, compute, world, on_record, noisy)
+        noisy = views if config.train.augment else None
+        return fit(network, rows, validation_rows, config.train, config.seed, compute, world, on_record, noisy)
 
     with event_writer(config.output.tensorboard if world.is_first else "") as on_record:
-        start, learned, interrupted = time.perf_counter(), corpus.train, None
+        start, texts, learned, interrupted = time.perf_counter(), corpus.train.texts, train_rows, None
         if corpus.unlabelled:
-            learned, right, interrupted = _self_labelled(network, tokenizer, corpus, config, compute, world, learn)
-            metrics |= {"self_labelled": len(learned.texts) - len(corpus.train.texts), "self_labelling": right}
+            chosen, labels, right, interrupted = _self_labelled(
+                network, train_rows, unlabelled, validation_rows, computed, partial(learn, texts, train_rows)
+            )
+            joined = Tokens.joined([train_rows.tokens, unlabelled.take(chosen)])
+            learned = TokenRows(joined, np.concatenate([train_rows.labels, labels]))
+            texts = texts + [corpus.unlabelled[row] for row in chosen]
+            metrics |= {"self_labelled": len(chosen), "self_labelling": right}
             for name, share in right.items():
                 console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
-        result = interrupted or learn(learned, on_record)
+        result = interrupted or learn(texts, learned, on_record)
         seconds = time.perf_counter() - start
 
-    measured = validation_rows if len(validation_rows) else train_rows
+    measured = validation_rows if len(validation_rows) else learned
     int8 = try_int8(network, measured.tokens, config.train.eval_batch_size, compute, world)
     metrics |= {"int8": int8} if int8 else {}
     temperature = 1.0
     for name, rows in (("validation", validation_rows), ("test", test_rows)):
         if len(rows):
-            with progress(name, len(rows), world.is_first) as advance:
-                logits = compute_logits(network, rows.tokens, config.train.eval_batch_size, compute, advance, world)
+            logits = computed(name, compute_logits, rows.tokens)
             metrics[name] = classification_metrics(logits, rows.labels, corpus.label_names)
             if name == "validation":
                 temperature = fit_temperature(logits, rows.labels)
@@ -196,46 +207,38 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
 
 def _self_labelled(
     network: TextClassifier,
-    tokenizer: Tokenizer,
-    corpus: Corpus,
-    config: Config,
-    compute: Compute,
-    world: World,
-    learn: Callable[[Rows], FitResult],
-) -> tuple[Rows, dict[str, float], FitResult | None]:
-    """The training rows, and after them the unlabelled texts whose labels are surest, with these labels.
+    train: TokenRows,
+    unlabelled: Tokens,
+    validation: TokenRows,
+    computed: Callable[[str, Callable[..., np.ndarray], Tokens], np.ndarray],
+    learn: Callable[[], FitResult],
+) -> tuple[np.ndarray, np.ndarray, dict[str, float], FitResult | None]:
+    """Sorted int64 indices of the unlabelled texts whose labels are surest, and the int64 label of each.
 
     A regression on the pretrained features gives them; or, where there are validation rows enough to tell that they are
-    better at it, the adapters trained on the labelled rows alone. Returns also the share of the validation rows that
-    each gets right, where both were tried. The network's parameters are afterwards what they were, unless Ctrl-C ended
-    that training: then it is the last thing returned, and its rows are the training rows alone.
+    better at it, the adapters that `learn` trains on the labelled rows alone. Returns also the share of the validation
+    rows that each gets right, where both were tried. The network's parameters are afterwards what they were, unless
+    Ctrl-C ended that training: then it is the last thing returned, and no text gets a label.
     """
     from scipy.special import softmax
 
-    train, validation, batch_size = corpus.train, corpus.validation, config.train.eval_batch_size
-
-    def computed(name: str, compute_rows: Callable[..., np.ndarray], texts: Sequence[str]) -> np.ndarray:
-        tokens = tokenizer.encode(texts, config.model.max_length)
-        with progress(name, len(texts), world.is_first) as advance:
-            return compute_rows(network, tokens, batch_size, compute, advance, world)
-
-    features = [computed("features", compute_pooled, t) for t in (train.texts, corpus.unlabelled, validation.texts)]
+    enough = len(validation) >= LEAST_ROWS
+    held_out = validation.tokens if enough else validation.tokens.take(np.empty(0, dtype=np.int64))
+    features = [computed("features", compute_pooled, tokens) for tokens in (train.tokens, unlabelled, held_out)]
     rows, labels, answers = self_label(features[0], train.labels, *features[1:])
-    right = {}
-    if len(validation.texts) >= LEAST_ROWS:
-        untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
-        result = learn(train)
-        if result.interrupted:
-            return train, {}, result
-        of_adapters = computed("validation", compute_logits, validation.texts).argmax(axis=1)
-        given = {"regression": answers, "adapters": of_adapters}
-        right = {name: float((labels_given == validation.labels).mean()) for name, labels_given in given.items()}
-        if right["adapters"] > right["regression"]:
-            logits = computed("labels", compute_logits, corpus.unlabelled)[:, np.unique(train.labels)]
-            rows, labels = surest(softmax(logits.astype(np.float64), axis=1), train.labels)
-        network.load_state_dict(untrained, strict=False)
-    texts = train.texts + [corpus.unlabelled[row] for row in rows]
-    return Rows(texts, np.concatenate([train.labels, labels])), right, None
+    if not enough:
+        return rows, labels, {}, None
+    untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
+    result = learn()
+    if result.interrupted:
+        return rows[:0], labels[:0], {}, result
+    given = {"regression": answers, "adapters": computed("validation", compute_logits, held_out).argmax(axis=1)}
+    right = {name: float((found == validation.labels).mean()) for name, found in given.items()}
+    if right["adapters"] > right["regression"]:
+        logits = computed("labels", compute_logits, unlabelled)[:, np.unique(train.labels)]
+        rows, labels = surest(softmax(logits.astype(np.float64), axis=1), train.labels)
+    network.load_state_dict(untrained, strict=False)
+    return rows, labels, right, None
 
 
 def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:

@@ -170,6 +170,7 @@ def merged_weight(
 
 
 def drop_of(rate: float, dropout: Dropout | None) -> kernels.Drop:
+    """What the C code drops; nothing at rate 0 or without dropout."""
     return kernels.Drop.at(rate, dropout.key()) if rate and dropout else kernels.Drop.at(0.0, 0)
 
 

@@ -30,8 +30,9 @@ def self_label(
     for done in range(1, ROUNDS + 1):
         model = _regression(features, labels, unlabelled[rows], found)
         rows, found = surest(model.predict_proba(unlabelled), labels, SHARE * done / ROUNDS)
-    model = _regression(features, labels, unlabelled[rows], found)
-    return rows, found, model.predict(others) if len(others) else np.empty(0, dtype=np.int64)
+    if not len(others):
+        return rows, found, np.empty(0, dtype=np.int64)
+    return rows, found, _regression(features, labels, unlabelled[rows], found).predict(others)
 
 
 def surest(probabilities: np.ndarray, labels: np.ndarray, share: float = SHARE) -> tuple[np.ndarray, np.ndarray]:
