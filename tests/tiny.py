@@ -79,9 +79,7 @@ def tiny_classifier(
 
 
 def as_tokens(rows: Sequence[Sequence[int]]) -> Tokens:
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    flat = np.array([token for row in rows for token in row], dtype=np.int32)
-    return Tokens(flat, lengths, np.cumsum(lengths) - lengths)
+    return Tokens.of_rows([np.array(row, dtype=np.int32) for row in rows])
 
 
 def learnable_rows(rows: int = 576, num_labels: int = 3, seed: int = 0, shuffle_labels: bool = False) -> TokenRows:

@@ -36,6 +36,10 @@ class ModelConfig:
     """What the head reads: the first token's hidden state, or the mean over all tokens."""
     max_length: int = 128
     """Tokens a row at most, special tokens included; longer rows are cut."""
+    ngram_buckets: int = 0
+    """Rows of a table with a logit per label for each token and each pair of tokens, by hash; 0: none. Fitted after the
+    adapters, to whole texts, also beyond max_length; how much it weighs beside the encoder is chosen on validation rows
+    where there are 100 or more, else it weighs alike."""
     clean_text: bool = False
     """Read HTML's tags and escapes as they would be shown, and letters that only look Latin (a Cyrillic a, full-width
     and bold ones) as Latin where the word is. The saved tokenizer does it from then on, in every export too."""
@@ -453,6 +457,7 @@ TARGETS = ("query", "key", "value", "attention_output", "intermediate", "output"
 
 _AT_LEAST = {
     "model.max_length": 3,  # the two special tokens and one of the text's
+    "model.ngram_buckets": 0,
     "model.train_last_k_layers": 0,
     "lora.rank": 0,
     "train.batch_size": 1,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from submillion.data.tokenizer import Tokenizer, files_hash
+from submillion.data.tokenizer import Tokenizer, Tokens, files_hash
 from submillion.errors import BaseModelError
 
 MAX_LENGTH = 128
@@ -91,6 +91,30 @@ def test_rows_are_cut_to_max_length_and_keep_both_ends(tiny_base: Path, max_leng
     whole, cut = (ids(tokenizer, ["oil prices climb as opec meets in the city"], n)[0] for n in (128, max_length))
     assert len(whole) == 11 and len(cut) == min(11, max_length)
     assert cut[:-1] == whole[: len(cut) - 1] and cut[-1] == whole[-1]
+
+
+@pytest.mark.parametrize("max_length", [3, 9, 50, 5000])
+@pytest.mark.parametrize("text", NASTY + SPECIAL, ids=lambda text: ascii(text[:24]))
+def test_content_is_the_whole_row_between_its_ends_wherever_it_is_cut(
+    both: tuple[Tokenizer, Encode], text: str, max_length: int
+) -> None:
+    ours, _ = both
+    tokens = ours.encode([text, "a"], max_length, content=True)
+    assert tokens.content is not None and len(tokens.content) == 2
+    assert tokens.content.row(0).tolist() == ids(ours, [text], 10_000)[0][1:-1]
+    assert [tokens.row(row).tolist() for row in (0, 1)] == ids(ours, [text, "a"], max_length)
+
+
+def test_content_follows_its_rows(tiny_base: Path) -> None:
+    tokenizer = Tokenizer.from_folder(tiny_base)
+    first, second = (tokenizer.encode(texts, 4, content=True) for texts in (["oil prices climb"], ["war", "oil"]))
+    joined = Tokens.joined([first, second]).take(np.array([1, 0]))
+    assert joined.content is not None
+    expected = [ids(tokenizer, [text])[0][1:-1] for text in ("war", "oil prices climb")]
+    assert [joined.content.row(row).tolist() for row in (0, 1)] == expected
+    assert joined.content.packed().tolist() == expected[0] + expected[1]
+    assert tokenizer.encode(["war"], 4).content is None
+    assert Tokens.joined([first, tokenizer.encode(["war"], 4)]).content is None
 
 
 def test_a_short_max_length_does_not_stick(tiny_base: Path) -> None:

@@ -208,6 +208,8 @@ def test_predict_and_evaluate_take_a_checkpoint(checkpoints: dict[str, Path], tm
         ("peft", "narrow", {"head": "linear"}, "expected model.head stock"),
         ("transformers", "narrow", {"head": "linear"}, "expected model.head stock"),
         ("transformers", "narrow", {"pooling": "mean"}, "expected model.pooling first"),
+        ("transformers", "narrow", {"ngram_buckets": 9}, "expected no n-grams"),
+        ("peft", "narrow", {"ngram_buckets": 9}, "--model.ngram-buckets 0"),
         ("peft", "narrow", {"pooling": "mean"}, "expected model.pooling first"),
         ("peft", "narrow", FULL, "fix: --to transformers"),
     ],

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from news import LABELS, news_rows, run_of
-from tiny import FAMILIES, ragged_batch, scatter, tiny_classifier, tiny_shape
+from tiny import FAMILIES, as_tokens, ragged_batch, scatter, tiny_classifier, tiny_shape
 from tokenizers import Tokenizer
 
 from submillion.cli import main
@@ -74,6 +74,43 @@ def test_padding_may_stand_on_the_left(family: str) -> None:
     with torch.no_grad():
         expected = network(input_ids, mask).numpy()
     assert np.abs(logits_of(session, input_ids, mask) - expected).max() < 2e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_n_grams_the_graph_takes_whole_texts_and_cuts_them(family: str) -> None:
+    model = ModelConfig(pooling="mean", head="linear", ngram_buckets=41)
+    network = tiny_classifier(shape=tiny_shape(family), model=model)
+    scatter(list(network.parameters()), seed=3)
+    network.merge()
+    content = to_onnx(network, {}, max_length=9, end_id=2).SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for lengths in ([1], [2], [3], [9], [10], [40, 3, 8, 2], [9, 10, 11, 1]):
+        input_ids, mask = ragged_batch(tiny_shape(family), lengths)
+        cut, kept = input_ids[:, :9].clone(), mask[:, :9]
+        for row, length in enumerate(lengths):
+            if length > 9:
+                cut[row, 8] = 2
+        rows = as_tokens([input_ids[row, 1 : max(1, length - 1)].tolist() for row, length in enumerate(lengths)])
+        with torch.no_grad():
+            expected = (network(cut, kept) + network.ngrams(rows)).numpy()  # type: ignore[misc]
+        found = logits_of(session, input_ids, mask)
+        assert np.abs(found - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
+
+
+def test_a_model_with_n_grams_is_written_with_a_tokenizer_that_cuts_nothing(
+    tiny_base: Path, news_csv: Path, tmp_path: Path
+) -> None:
+    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), model__ngram_buckets=99, model__max_length=6)
+    trained = train(overrides=run | {"train.epochs": 1})
+    report = export_onnx(trained.folder, tmp_path / "out", source=str(news_csv))
+    assert report.agreement == 1.0 and report.difference < 1e-4
+    texts = [*TEXTS, "oil " * 100, ""]
+    rows = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).encode_batch(texts)
+    assert {len(row.ids) for row in rows} == {102}
+    inputs = {"input_ids": [row.ids for row in rows], "attention_mask": [row.attention_mask for row in rows]}
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: np.array(value) for name, value in inputs.items()})[0]
+    assert np.abs(found - trained.classifier.logits(texts)).max() < 1e-4
 
 
 def test_the_graph_says_what_goes_in_and_out() -> None:

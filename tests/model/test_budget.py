@@ -45,6 +45,7 @@ def shapes(draw: st.DrawFn) -> EncoderShape:
     )
 
 
+MODEL_FLAGS = ("head", "freeze_base", "train_last_k_layers", "ngram_buckets")
 targets = st.one_of(
     st.just(("all-linear",)), st.lists(st.sampled_from(TARGETS), min_size=1, max_size=6, unique=True).map(tuple)
 )
@@ -53,6 +54,7 @@ models = st.builds(
     head=st.sampled_from(["stock", "linear"]),
     freeze_base=st.booleans(),
     train_last_k_layers=st.integers(0, 5),
+    ngram_buckets=st.sampled_from([0, 1, 50]),
 )
 
 
@@ -96,6 +98,7 @@ def test_the_count_is_that_of_the_built_model(run: tuple[EncoderShape, ModelConf
     assert plan.trainable == sum(p.numel() for p in names.values())
     assert sum(plan.adapters.values()) == sum(p.numel() for name, p in names.items() if ".lora_" in name)
     assert sum(plan.head.values()) == sum(p.numel() for p in network.head.parameters())
+    assert plan.ngrams == sum(p.numel() for name, p in names.items() if name.startswith("ngrams."))
     assert plan.encoder == sum(tensor.numel() for tensor in network.encoder.published_tensors().values())
 
 
@@ -114,7 +117,7 @@ def test_the_largest_rank_fits_and_the_next_does_not(
 
 def follow(flags: str, model: ModelConfig, lora: LoraConfig) -> tuple[ModelConfig, LoraConfig]:
     """The configuration after a user has added these flags to a command."""
-    mapping = {f"model.{name}": getattr(model, name) for name in ("head", "freeze_base", "train_last_k_layers")}
+    mapping = {f"model.{name}": getattr(model, name) for name in MODEL_FLAGS}
     mapping |= {f"lora.{name}": getattr(lora, name) for name in ("rank", "targets", "layers")}
     config = resolve(shlex.split(flags), overrides=mapping).config
     return config.model, config.lora
@@ -163,6 +166,16 @@ def test_advice_changes_no_more_than_it_must() -> None:
     flags = [way for way, _ in ways_to_fit(ROBERTA, ModelConfig(freeze_base=False), LoraConfig(), 4, MILLION)]
     assert flags[0] == "--model.freeze-base true"
     assert not any(way.startswith("--model.freeze-base true --lora.layers") for way in flags)
+
+
+def test_n_grams_count_and_give_way() -> None:
+    model = ModelConfig(head="linear", ngram_buckets=250_000)
+    with pytest.raises(BudgetError, match=r"\(adapters 73,728, head 3,076, n-grams 1,000,000\)") as caught:
+        check_budget(ROBERTA, model, LoraConfig(), 4, MILLION)
+    assert "--model.ngram-buckets 230799   (1,000,000 trainable)" in str(caught.value)
+    plan = count(ROBERTA, replace(model, ngram_buckets=1000), LoraConfig(), 4)
+    assert plan.ngrams == 4000 and plan.total == ROBERTA.parameters + 3_076 + 4000
+    assert rank_table(ROBERTA, LoraConfig(), 4, MILLION, 200_000)["linear"]["query value"] == 5
 
 
 def test_a_refusal_says_when_nothing_fits() -> None:

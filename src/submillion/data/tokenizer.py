@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 _BATCH_ROWS = 2048  # encodings kept at once: each holds far more than its ids
+_PER_TOKEN = ("ids", "special_tokens_mask")
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,16 @@ class Tokens:
     flat: np.ndarray  # int32 [tokens of all rows]
     lengths: np.ndarray  # int64 [rows]
     starts: np.ndarray  # int64 [rows]
+    content: "Tokens | None" = None  # the same rows whole, not cut, without special tokens; where n-grams are read
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[np.ndarray]) -> "Tokens":
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        flat = np.concatenate(rows).astype(np.int32) if rows else np.zeros(0, np.int32)
+        return cls(flat, lengths, np.cumsum(lengths) - lengths)
 
     @classmethod
     def joined(cls, parts: "Sequence[Tokens]") -> "Tokens":
@@ -35,11 +43,19 @@ class Tokens:
         lengths = [part.lengths for part in parts]
         flats = [part.flat for part in parts]
         starts = [part.starts + sum(map(len, flats[:at])) for at, part in enumerate(parts)]
-        return cls(np.concatenate(flats), np.concatenate(lengths), np.concatenate(starts))
+        contents = [part.content for part in parts if part.content is not None]
+        content = cls.joined(contents) if len(contents) == len(parts) else None
+        return cls(np.concatenate(flats), np.concatenate(lengths), np.concatenate(starts), content)
 
     def take(self, rows: np.ndarray) -> "Tokens":
         """These rows, in this order: views into the same array."""
-        return Tokens(self.flat, self.lengths[rows], self.starts[rows])
+        content = None if self.content is None else self.content.take(rows)
+        return Tokens(self.flat, self.lengths[rows], self.starts[rows], content)
+
+    def packed(self) -> np.ndarray:
+        """The ids of the rows one after another, without what lies between them: int32 [tokens of these rows]."""
+        before = np.cumsum(self.lengths) - self.lengths
+        return self.flat[np.repeat(self.starts - before, self.lengths) + np.arange(self.lengths.sum())]
 
     def row(self, index: int) -> np.ndarray:
         start = self.starts[index]
@@ -100,21 +116,31 @@ class Tokenizer:
     def to_str(self) -> str:
         return self.backend.to_str()
 
-    def encode(self, texts: Sequence[str], max_length: int) -> Tokens:
-        """Ids with special tokens, each row cut to max_length. Threads are the library's own."""
+    def encode(self, texts: Sequence[str], max_length: int, content: bool = False) -> Tokens:
+        """Ids with special tokens, each row cut to max_length. Threads are the library's own.
+
+        content: with `Tokens.content` too.
+        """
         self.backend.enable_truncation(max_length)
         rows: list[np.ndarray] = []
+        contents: list[np.ndarray] = []
         for start in range(0, len(texts), _BATCH_ROWS):
             encodings = self.backend.encode_batch_fast(list(texts[start : start + _BATCH_ROWS]))
             rows += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+            contents += [_content(encoding) for encoding in encodings if content]
         self.backend.no_truncation()  # to_str does not depend on what was encoded before
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        flat = np.concatenate(rows) if rows else np.zeros(0, np.int32)
-        return Tokens(flat, lengths, np.cumsum(lengths) - lengths)
+        return replace(Tokens.of_rows(rows), content=Tokens.of_rows(contents) if content else None)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Each id's own token, as the vocabulary spells it."""
         return [self.backend.id_to_token(int(token)) or "?" for token in ids]
+
+
+def _content(encoding: "tokenizers.Encoding") -> np.ndarray:
+    """The text's own ids: what truncation cut off included, what the post-processor put around left out."""
+    pieces = [encoding, *encoding.overflowing]
+    ids, special = ([value for piece in pieces for value in getattr(piece, name)] for name in _PER_TOKEN)
+    return np.array(ids, dtype=np.int32)[np.array(special, dtype=np.int32) == 0]
 
 
 def files_hash(folder: Path) -> str:

@@ -109,7 +109,8 @@ class Classifier:
         if isinstance(texts, str):
             raise TypeError("expected a sequence of texts, found one str: wrap it in a list")
         _check_texts(texts)
-        tokens = self.tokenizer.encode(texts, self.config.model.max_length)
+        model = self.config.model
+        tokens = self.tokenizer.encode(texts, model.max_length, content=model.ngram_buckets > 0)
         return compute_logits(
             self.network, tokens, batch_size or self.config.train.eval_batch_size, self.compute, advance, world
         )

@@ -42,7 +42,7 @@ def show_plan(resolved: Resolved, labels: int | None = None) -> None:
     console = Console()
     shape = base_shape(resolved.config)
     config, budget = resolved.config, resolved.config.budget
-    ranks = rank_table(shape, config.lora, num_labels, budget)
+    ranks = rank_table(shape, config.lora, num_labels, budget, config.model.ngram_buckets)
     try:
         config, plan = planned(config, num_labels)
         console.print(parts_table(config, plan, num_labels))
@@ -71,6 +71,8 @@ def parts(config: Config, plan: Plan) -> list[list[tuple[str, str, str]]]:
     rank, share = config.lora.rank, plan.trainable / config.budget
     trained = [(f"LoRA {name}", f"{number:,}", f"rank {rank}") for name, number in plan.adapters.items()]
     trained += [(f"head {name}", f"{number:,}", f"{config.model.head} head") for name, number in plan.head.items()]
+    if plan.ngrams:
+        trained.append(("n-grams", f"{plan.ngrams:,}", f"{config.model.ngram_buckets:,} buckets"))
     if plan.opened:
         trained.append(("encoder layers in full", f"{plan.opened:,}", f"the last {config.model.train_last_k_layers}"))
     return [
@@ -78,7 +80,7 @@ def parts(config: Config, plan: Plan) -> list[list[tuple[str, str, str]]]:
         [("trainable", f"{plan.trainable:,}", f"{share:.1%} of the budget of {config.budget:,}")],
         [
             ("encoder", f"{plan.encoder:,}", "all but the opened layers frozen" if plan.opened else "frozen"),
-            ("total", f"{plan.total:,}", "base and head"),
+            ("total", f"{plan.total:,}", "base, head and n-grams" if plan.ngrams else "base and head"),
             (
                 "total with adapters",
                 f"{plan.total_with_adapters:,}",

@@ -54,8 +54,9 @@ from submillion.training.artefact import Artefact, base_record, find_artefact
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import World, join
 from submillion.training.int8 import MOST_CHANGE, features_change, try_int8
-from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit
+from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_ngrams, compute_pooled, fit
 from submillion.training.metrics import classification_metrics
+from submillion.training.ngram_fit import fit_ngrams, ngram_weight
 from submillion.training.progress import progress
 from submillion.training.selftraining import self_label, surest
 from submillion.training.tensorboard import Record, check_tensorboard, event_writer
@@ -130,7 +131,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     network.to_compute(compute.dtype, compute.device)
 
     def encoded(texts: Sequence[str]) -> Tokens:
-        return tokenizer.encode(texts, config.model.max_length)
+        return tokenizer.encode(texts, config.model.max_length, content=config.model.ngram_buckets > 0)
 
     def computed(title: str, compute_rows: Callable[..., np.ndarray], tokens: Tokens) -> np.ndarray:
         with progress(title, len(tokens), world.is_first) as advance:
@@ -173,6 +174,8 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
             for name, share in right.items():
                 console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
         result = interrupted or learn(texts, learned, on_record)
+        if network.ngrams is not None:
+            metrics["ngram_weight"] = _add_ngrams(network, learned, validation_rows, config, computed)
         seconds = time.perf_counter() - start
 
     measured = validation_rows if len(validation_rows) else learned
@@ -241,6 +244,25 @@ def _self_labelled(
     return rows, labels, right, None
 
 
+def _add_ngrams(
+    network: TextClassifier,
+    train: TokenRows,
+    validation: TokenRows,
+    config: Config,
+    computed: Callable[[str, Callable[..., np.ndarray], Tokens], np.ndarray],
+) -> float:
+    """Fits the n-grams to the training rows, and returns how much they weigh beside the trained encoder's logits."""
+    assert network.ngrams is not None
+    weight = 1.0
+    if len(validation) >= LEAST_ROWS:
+        logits = computed("validation", compute_logits, validation.tokens)  # the table is zero still
+    fit_ngrams(network.ngrams, train, config.train)
+    if len(validation) >= LEAST_ROWS:
+        weight = ngram_weight(logits, compute_ngrams(network, validation.tokens), validation.labels)
+        network.ngrams.scale(weight)
+    return weight
+
+
 def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:
     """The table a run ends with: how good, how small, how fast, where things are, what to try next."""
     from rich.table import Table
@@ -271,6 +293,9 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         yield "prediction", f"in int8, and in bf16 for rows close between two labels ({metrics['int8']['again']:.1%})"
     if "self_labelled" in metrics:
         yield "self-labelled", f"{metrics['self_labelled']:,} unlabelled texts trained it too"
+    if "ngram_weight" in metrics:
+        chosen = "chosen on the validation rows" if metrics["ngram_weight"] != 1 else "alike"
+        yield "n-grams", f"weigh {metrics['ngram_weight']:.2f} beside the encoder's logits: {chosen}"
     why = "the lowest validation loss" if "validation" in metrics else "the last: there are no validation rows"
     kept = f"step {metrics['best_step']:,} of {metrics['steps']:,}, {why}{stopped_early(metrics)}"
     yield "kept", kept + scaled(trained.classifier.config)

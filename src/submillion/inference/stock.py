@@ -91,6 +91,8 @@ def check_representable(config: Config, stock: StockClass, poolings: Collection[
     problems = []
     if config.model.head != "stock":
         problems.append(f"expected model.head stock (dense, activation, linear), found {config.model.head}")
+    if config.model.ngram_buckets:
+        problems.append(f"expected no n-grams, found model.ngram_buckets = {config.model.ngram_buckets}")
     if config.model.pooling not in poolings:
         problems.append(f"expected model.pooling {' or '.join(poolings)}, found {config.model.pooling}")
     if problems:
@@ -98,6 +100,7 @@ def check_representable(config: Config, stock: StockClass, poolings: Collection[
             f"transformers' {stock.name} cannot compute what this model does, and would give other logits\n  "
             + "\n  ".join(problems)
             + f"\nfix: train with --model.head stock --model.pooling {next(iter(poolings))}"
+            + (" --model.ngram-buckets 0" if config.model.ngram_buckets else "")
         )
 
 

@@ -68,7 +68,9 @@ def export_onnx(
         rows = _rows(classifier, source, text_column, label_column)
     with write_folder_atomically(folder, FILES) as part:
         path = part / "model.onnx"
-        graph = to_onnx(classifier.network, _metadata(classifier))
+        graph = to_onnx(
+            classifier.network, _metadata(classifier), classifier.config.model.max_length, _end_id(classifier)
+        )
         path.write_bytes(graph.SerializeToString())
         report = OnnxReport(check_logits(classifier, path))
         if int8:
@@ -112,16 +114,34 @@ def check_logits(classifier: Classifier, path: Path) -> float:
     session = open_session(path)
     difference = 0.0
     for input_ids, attention_mask in _ragged_batches(classifier):
-        with torch.inference_mode():
-            device = classifier.compute.device
-            ours = classifier.network(input_ids.to(device), attention_mask.to(device)).cpu().numpy()
-        difference = max(difference, float(np.abs(_run(session, input_ids, attention_mask) - ours).max()))
+        theirs = _run(session, input_ids, attention_mask)
+        difference = max(difference, float(np.abs(theirs - _ours(classifier, input_ids, attention_mask)).max()))
     if not difference <= TOLERANCE:  # NaN too
         raise ExportError(
             f"the ONNX graph's logits differ from ours by {difference:.1e}, expected at most {TOLERANCE:.0e}\n"
             "Nothing was written. This is a fault of the export: please report it with the name of the base model."
         )
     return difference
+
+
+@torch.inference_mode()
+def _ours(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:
+    """Our logits of what the graph takes, float32 [batch, labels]."""
+    network, device, most = classifier.network, classifier.compute.device, classifier.config.model.max_length
+    lengths = attention_mask.sum(dim=1).tolist()
+    cut_ids = input_ids[:, :most].clone()
+    for row in (row for row, length in enumerate(lengths) if length > most):
+        cut_ids[row, most - 1] = _end_id(classifier)
+    logits = network(cut_ids.to(device), attention_mask[:, :most].to(device)).cpu().numpy()
+    if network.ngrams is None:
+        return logits
+    content = [ids[1 : max(1, length - 1)].numpy() for ids, length in zip(input_ids, lengths, strict=True)]
+    return logits + network.ngrams(Tokens.of_rows(content)).cpu().numpy()
+
+
+def _end_id(classifier: Classifier) -> int:
+    """The token that ends every text."""
+    return int(classifier.tokenizer.encode([""], 3).row(0)[-1])
 
 
 def open_session(path: Path) -> "onnxruntime.InferenceSession":
@@ -139,10 +159,12 @@ def _run(session: "onnxruntime.InferenceSession", input_ids: Tensor, attention_m
 
 
 def _ragged_batches(classifier: Classifier) -> Iterator[tuple[Tensor, Tensor]]:
-    """input_ids and attention_mask, int64 [batch, length], padded on the right; lengths from 1 to the longest."""
+    """input_ids and attention_mask, int64 [batch, length], padded on the right; lengths from 1 to the longest, and
+    beyond where n-grams are read."""
     shape, longest = classifier.network.encoder.shape, classifier.config.model.max_length
     generator = torch.Generator().manual_seed(0)
-    for lengths in ([longest], [3], [1, longest // 2, longest], [2, longest // 4 + 1, 3, longest // 3 + 1]):
+    batches = [[longest], [3], [1, longest // 2, longest], [2, longest // 4 + 1, 3, longest // 3 + 1]]
+    for lengths in batches + [[2 * longest, 4, longest + 1]] * (classifier.network.ngrams is not None):
         attention_mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
         input_ids = torch.randint(0, shape.vocab_size, attention_mask.shape, generator=generator)
         input_ids = torch.where(input_ids == shape.pad_id, shape.vocab_size - 1, input_ids)  # no padding inside a row
@@ -155,12 +177,15 @@ def _ragged_batches(classifier: Classifier) -> Iterator[tuple[Tensor, Tensor]]:
 def quantize(model: "onnx.ModelProto", path: Path) -> None:
     """Writes the model with the encoder's MatMul weights and embeddings in int8, one scale a column, to `path`.
 
-    Activations are quantized as they come, one scale a batch. The head and MPNet's relative bias stay in fp32.
+    Activations are quantized as they come, one scale a batch. The head, n-grams and MPNet's relative bias stay in
+    fp32.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     exact = [
-        node.name for node in model.graph.node if any(name.startswith(("head.", "relative")) for name in node.input)
+        node.name
+        for node in model.graph.node
+        if any(name.startswith(("head.", "relative", "ngrams")) for name in node.input)
     ]
     with _no_advice():
         quantize_dynamic(
@@ -188,7 +213,7 @@ def _measured(
     classifier: Classifier, path: Path, texts: list[str], labels: np.ndarray, difference: float
 ) -> OnnxReport:
     """Labels and accuracy of the file beside ours, on labels int64 [rows]."""
-    tokens = classifier.tokenizer.encode(texts, classifier.config.model.max_length)
+    tokens = classifier.tokenizer.encode(texts, _most_tokens(classifier))
     ours = classifier.logits(texts).argmax(axis=1)
     theirs = _logits_of(open_session(path), classifier, tokens).argmax(axis=1)
     return OnnxReport(
@@ -216,9 +241,14 @@ def _tokenizer_json(classifier: Classifier) -> str:
     """The tokenizer, set to cut and pad as the model expects, so that its reader need not know how."""
     backend = Tokenizer.from_str(classifier.tokenizer.to_str(), "").backend
     pad_id = classifier.network.encoder.shape.pad_id
-    backend.enable_truncation(classifier.config.model.max_length)
+    backend.enable_truncation(_most_tokens(classifier))
     backend.enable_padding(pad_id=pad_id, pad_token=backend.id_to_token(pad_id) or "[PAD]")
     return backend.to_str()
+
+
+def _most_tokens(classifier: Classifier) -> int:
+    """Of a text, as the graph takes it: with n-grams it cuts by itself what the encoder reads."""
+    return classifier.config.model.max_length if classifier.network.ngrams is None else 2**31
 
 
 def _metadata(classifier: Classifier) -> dict[str, str]:

@@ -16,6 +16,7 @@ from submillion.model.classifier import TextClassifier
 from submillion.model.encoder import Encoder, EncoderLayer, Layer, relative_buckets
 from submillion.model.lora import LoraLinear
 from submillion.model.modernbert import ModernBertLayer
+from submillion.model.ngrams import FIRST, PRIME, SECOND, Ngrams
 from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape, ModernBertShape
 
@@ -33,6 +34,7 @@ class _Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
+        self.input_ids, self.attention_mask = "input_ids", "attention_mask"  # what the encoder reads
 
     def constant(self, value: Tensor | np.ndarray, name: str = "") -> str:
         from onnx import numpy_helper
@@ -81,10 +83,14 @@ class _Graph:
         return self.op("Slice", x, self.integers(0), end, self.integers(axis))
 
 
-def to_onnx(network: TextClassifier, metadata: dict[str, str] | None = None) -> "onnx.ModelProto":
+def to_onnx(
+    network: TextClassifier, metadata: dict[str, str] | None = None, max_length: int = 0, end_id: int = 0
+) -> "onnx.ModelProto":
     """The network, in fp32 and merged, as a checked model; its batch and its length are free.
 
-    Raises ValueError where adapters are not merged, ExportError above the 2 GB that one file holds.
+    With n-grams it takes whole texts, padded on the right, and cuts them for the encoder: max_length tokens, of which
+    the last is then end_id, the token that ends every text. Raises ValueError where adapters are not merged,
+    ExportError above the 2 GB that one file holds.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -96,6 +102,8 @@ def to_onnx(network: TextClassifier, metadata: dict[str, str] | None = None) -> 
     if num_bytes > _MOST_BYTES:
         raise ExportError(f"the encoder takes {num_bytes / 1e9:.1f} GB in fp32, and one ONNX file holds at most 2 GB")
     graph = _Graph()
+    if network.ngrams is not None:
+        _cut(graph, max_length, end_id)
     bias = _attention_bias(graph, network.encoder)
     x = _embeddings(graph, network.encoder)
     modern = network.encoder.shape.modernbert
@@ -122,10 +130,45 @@ def to_onnx(network: TextClassifier, metadata: dict[str, str] | None = None) -> 
     return model
 
 
+def _cut(graph: _Graph, max_length: int, end_id: int) -> None:
+    """Sets what the encoder reads: each row's first max_length tokens, a cut row's last replaced by end_id."""
+    most = graph.integers(max_length)
+    ids, mask = (graph.slice(name, 1, most) for name in ("input_ids", "attention_mask"))
+    is_cut = graph.op("Greater", graph.op("ReduceSum", "attention_mask", graph.integers(1), keepdims=1), most)
+    is_last = graph.op("Equal", _places(graph), graph.integers(max_length - 1))  # of the uncut length, so cut it too
+    ends = graph.op("And", is_cut, graph.slice(is_last, 0, most))
+    graph.input_ids, graph.attention_mask = graph.op("Where", ends, graph.integers(end_id), ids), mask
+
+
+def _ngrams(graph: _Graph, ngrams: Ngrams) -> str:
+    """[batch, labels]: `Ngrams.forward` of each row without its first token and its last."""
+    table = graph.constant(ngrams.weight, "ngrams.weight")
+    total, count = "", ""
+    for size in (1, 2):
+        # Of a row, the tokens from the second on that have one or two tokens behind them in the row.
+        parts = [_from(graph, "input_ids", place, 1 + size - place) for place in range(1, size + 1)]
+        hashed = graph.integers(FIRST if size == 1 else FIRST + SECOND)  # of the 1 that is added to each id
+        for part, factor in zip(parts, (FIRST, SECOND), strict=False):
+            hashed = graph.op("Add", hashed, graph.op("Mul", part, graph.integers(factor)))
+        buckets = graph.op("Mod", graph.op("Mod", hashed, graph.integers(PRIME)), graph.integers(len(ngrams.weight)))
+        mask = graph.op("Cast", _from(graph, "attention_mask", 1 + size, 0), to=_FLOAT)
+        rows = graph.op("Mul", graph.op("Gather", table, buckets), graph.op("Unsqueeze", mask, graph.integers(2)))
+        sums = graph.op("ReduceSum", rows, graph.integers(1), keepdims=0)
+        counts = graph.op("ReduceSum", mask, graph.integers(1), keepdims=1)
+        total, count = (graph.op("Add", total, sums), graph.op("Add", count, counts)) if total else (sums, counts)
+    return graph.op("Div", total, graph.op("Sqrt", graph.op("Max", count, graph.number(1.0))))
+
+
+def _from(graph: _Graph, x: str, first: int, without: int) -> str:
+    """x [batch, length] -> its columns from `first` on, without the last so many."""
+    end = graph.integers(-without if without else 2**31)
+    return graph.op("Slice", x, graph.integers(first), end, graph.integers(1))
+
+
 def _embeddings(graph: _Graph, encoder: Encoder) -> str:
     """What enters layer 0, [batch, length, hidden]: `Encoder.embed`."""
     shape = encoder.shape
-    x = graph.op("Gather", graph.constant(encoder.word_embeddings, "word_embeddings"), "input_ids")
+    x = graph.op("Gather", graph.constant(encoder.word_embeddings, "word_embeddings"), graph.input_ids)
     if shape.position_rows:
         x = graph.op("Add", x, _positions(graph, encoder))
     if shape.num_token_types:
@@ -142,7 +185,7 @@ def _positions(graph: _Graph, encoder: Encoder) -> str:
     table = graph.constant(encoder.position_embeddings, "position_embeddings")
     if shape.position_offset:
         pad_id = graph.integers(shape.pad_id)
-        is_token = graph.op("Cast", graph.op("Not", graph.op("Equal", "input_ids", pad_id)), to=_INT64)
+        is_token = graph.op("Cast", graph.op("Not", graph.op("Equal", graph.input_ids, pad_id)), to=_INT64)
         counted = graph.op("Mul", graph.op("CumSum", is_token, graph.constant(np.array(1))), is_token)
         return graph.op("Gather", table, graph.op("Add", counted, pad_id))
     return graph.slice(table, 0, _length(graph))
@@ -150,7 +193,7 @@ def _positions(graph: _Graph, encoder: Encoder) -> str:
 
 def _length(graph: _Graph) -> str:
     """int64 [1]"""
-    return graph.op("Shape", "input_ids", start=1, end=2)
+    return graph.op("Shape", graph.input_ids, start=1, end=2)
 
 
 def _places(graph: _Graph) -> str:
@@ -167,7 +210,7 @@ def _distances(graph: _Graph, places: str) -> str:
 
 def _attention_bias(graph: _Graph, encoder: Encoder) -> str:
     """[batch, 1 or heads, 1 or length, length], added to attention scores: padding, and MPNet's relative bias."""
-    is_padding = graph.op("Equal", "attention_mask", graph.integers(0))
+    is_padding = graph.op("Equal", graph.attention_mask, graph.integers(0))
     bias = graph.op("Mul", graph.op("Cast", is_padding, to=_FLOAT), graph.number(PADDING_BIAS))
     bias = graph.op("Unsqueeze", bias, graph.integers(1, 2))  # [batch, 1, 1, length]
     if not encoder.shape.relative_buckets:
@@ -279,7 +322,7 @@ def _head(graph: _Graph, network: TextClassifier, x: str) -> None:
     from onnx import helper
 
     if network.pooling == "mean":
-        mask = graph.op("Cast", "attention_mask", to=_FLOAT)
+        mask = graph.op("Cast", graph.attention_mask, to=_FLOAT)
         weights = graph.op("Div", mask, graph.op("ReduceSum", mask, graph.integers(1), keepdims=1))
         x = graph.op("MatMul", graph.op("Unsqueeze", weights, graph.integers(1)), x)  # [batch, 1, hidden]
     x = graph.op("Squeeze", x, graph.integers(1))
@@ -292,4 +335,6 @@ def _head(graph: _Graph, network: TextClassifier, x: str) -> None:
         names = graph.constant(head.norm.weight, "head.norm.weight"), graph.constant(shift, "head.norm.bias")
         x = graph.op("LayerNormalization", x, *names, axis=-1, epsilon=head.norm.eps)
     x = graph.linear(x, network.head.out_proj.weight, network.head.out_proj.bias, "head.out_proj")
+    if network.ngrams is not None:
+        x = graph.op("Add", x, _ngrams(graph, network.ngrams))
     graph.nodes.append(helper.make_node("Identity", [x], ["logits"], name="logits"))

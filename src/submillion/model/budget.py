@@ -6,6 +6,7 @@ No weights, no data and no torch are needed, so a run that cannot fit is refused
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Literal
 
 from submillion.config import TARGETS, LoraConfig, ModelConfig
 from submillion.errors import BudgetError, ConfigError
@@ -26,17 +27,18 @@ class Plan:
 
     adapters: dict[str, int]  # by target, summed over layers
     head: dict[str, int]  # by head tensor group
+    ngrams: int  # the table of the n-grams
     opened: int  # encoder layers that train in full
     encoder: int  # every pretrained parameter that the model uses
 
     @property
     def trainable(self) -> int:
-        return sum(self.adapters.values()) + sum(self.head.values()) + self.opened
+        return sum(self.adapters.values()) + sum(self.head.values()) + self.ngrams + self.opened
 
     @property
     def total(self) -> int:
-        """Base and head, without adapters."""
-        return self.encoder + sum(self.head.values())
+        """Base, head and n-grams, without adapters."""
+        return self.encoder + sum(self.head.values()) + self.ngrams
 
     @property
     def total_with_adapters(self) -> int:
@@ -89,7 +91,7 @@ def count(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels:
     adapters = {name: layers * lora.rank * sum(sizes[name]) for name in target_names(lora.targets) if lora.rank}
     opened = 0 if model.freeze_base else shape.opened_parameters(model.train_last_k_layers)
     head = head_parameters(model.head, shape.hidden_size, num_labels, shape.stock_head)
-    return Plan(adapters, head, opened, shape.parameters)
+    return Plan(adapters, head, model.ngram_buckets * num_labels, opened, shape.parameters)
 
 
 def largest_rank(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels: int, budget: int) -> int:
@@ -113,14 +115,18 @@ def resolve_rank(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_
     return replace(lora, rank=rank)
 
 
-def rank_table(shape: EncoderShape, lora: LoraConfig, num_labels: int, budget: int) -> dict[str, dict[str, int]]:
+def rank_table(
+    shape: EncoderShape, lora: LoraConfig, num_labels: int, budget: int, ngram_buckets: int = 0
+) -> dict[str, dict[str, int]]:
     """{head: {targets: largest rank}} for the usual choices, everything pretrained frozen."""
+
+    def largest(head: Literal["stock", "linear"], targets: tuple[str, ...]) -> int:
+        model = ModelConfig(head=head, ngram_buckets=ngram_buckets)
+        return largest_rank(shape, model, replace(lora, targets=targets), num_labels, budget)
+
     return {
-        head: {
-            name: largest_rank(shape, ModelConfig(head=head), replace(lora, targets=targets), num_labels, budget)
-            for name, targets in TARGET_SETS.items()
-        }
-        for head in ("stock", "linear")
+        "stock": {name: largest("stock", targets) for name, targets in TARGET_SETS.items()},
+        "linear": {name: largest("linear", targets) for name, targets in TARGET_SETS.items()},
     }
 
 
@@ -134,7 +140,12 @@ def check_budget(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_
 
 def _refusal(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels: int, budget: int) -> str:
     plan = count(shape, model, lora, num_labels)
-    parts = {"adapters": sum(plan.adapters.values()), "head": sum(plan.head.values()), "opened layers": plan.opened}
+    parts = {
+        "adapters": sum(plan.adapters.values()),
+        "head": sum(plan.head.values()),
+        "n-grams": plan.ngrams,
+        "opened layers": plan.opened,
+    }
     made_of = ", ".join(f"{name} {number:,}" for name, number in parts.items() if number)
     lines = [
         f"{plan.trainable:,} trainable parameters ({made_of}) "
@@ -155,12 +166,19 @@ def ways_to_fit(
 ) -> list[tuple[str, int]]:
     """Up to `most` (flags, trainable count) that fit, those that give up least of what was asked for first.
 
-    Each candidate changes as little as it can: the rank alone, the head alone, the targets alone, the number of adapted
-    layers alone, then pairs of those. What keeps more trainable parameters counts as cheaper.
+    Each candidate changes as little as it can: the rank alone, the head alone, the n-grams alone, the targets alone,
+    the number of adapted layers alone, then several of those. What keeps more trainable parameters counts as cheaper.
     """
     freeze = [] if model.freeze_base else ["--model.freeze-base true"]
     frozen = replace(model, freeze_base=True)
-    linear = replace(frozen, head="linear")
+    smaller = [([], frozen), (["--model.head linear"], replace(frozen, head="linear"))]
+    if model.head == "linear":
+        smaller.pop()
+    if model.ngram_buckets:
+        without = "--model.ngram-buckets 0"
+        smaller += [([*flags, without], replace(one, ngram_buckets=0)) for flags, one in smaller]
+    rest = budget - count(shape, replace(frozen, ngram_buckets=0), lora, num_labels).trainable
+    buckets = rest // num_labels
     narrow = replace(lora, targets=("query", "value"))
     found: dict[str, int] = {}
 
@@ -169,10 +187,10 @@ def ways_to_fit(
         if flags and trainable <= budget:
             found.setdefault(" ".join(flags), trainable)
 
-    for head_flags, candidate in (([], frozen), (["--model.head linear"], linear)):
-        if head_flags and model.head == "linear":
-            continue
-        flags = freeze + head_flags
+    if 0 < buckets < model.ngram_buckets:
+        offer([*freeze, f"--model.ngram-buckets {buckets}"], replace(frozen, ngram_buckets=buckets), lora)
+    for model_flags, candidate in smaller:
+        flags = freeze + model_flags
         offer(flags, candidate, lora)
         if count(shape, candidate, lora, num_labels).trainable <= budget:
             continue  # with these flags nothing needs to shrink

@@ -8,6 +8,7 @@ from submillion.model.encoder import Encoder
 from submillion.model.functional import Dropout
 from submillion.model.head import Head
 from submillion.model.lora import LoraLinear
+from submillion.model.ngrams import Ngrams
 from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape
 
@@ -31,12 +32,16 @@ class TextClassifier(nn.Module):
         self.int8_margin: float | None = None
         self.encoder = Encoder(shape, model.dropout)
         self.head = Head(model.head, shape.hidden_size, num_labels, model.dropout, generator, shape.stock_head)
+        self.ngrams = Ngrams(model.ngram_buckets, num_labels) if model.ngram_buckets else None
         self.encoder.add_adapters(lora, generator)
         if not model.freeze_base:
             self.encoder.open_layers(model.train_last_k_layers)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels]. dropout None: evaluation."""
+        """input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels]. dropout None: evaluation.
+
+        Without what n-grams add: they read whole texts, which `compute_logits` has.
+        """
         return self.head(self.pooled(self.encoder.embed(input_ids, dropout), attention_mask, dropout), dropout)
 
     def pooled(self, x: Tensor, attention_mask: Tensor, dropout: Dropout | None = None, first_layer: int = 0) -> Tensor:

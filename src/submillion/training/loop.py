@@ -91,7 +91,7 @@ def fit(
         raise ValueError("unmerge the adapters before training: merged, they get no gradient")
     order_rng = numpy_generator(seed, "order")
     dropout = Dropout(seed, world.rank)
-    parameters = list(model.trainable().values())
+    parameters = [*model.encoder.parameters(), *model.head.parameters()]  # n-grams are fitted afterwards, at once
     world.check_same(train.tokens.flat, train.labels, *(p.detach().cpu().numpy() for p in parameters))
     optimizer = _adamw(parameters, config)
     class_weights = _class_weights(train.labels, model.head.out_proj.out_features, config)
@@ -136,7 +136,7 @@ def fit(
                 training_seconds += time.perf_counter() - start
             looks = [train.tokens, noisy] if config.consistency else [noisy]
             lengths = np.maximum.reduce([tokens.lengths for tokens in looks])
-            shown = Tokens.joined(looks)
+            shown = Tokens.joined(looks) if len(looks) > 1 else noisy
             batches = training_batches(lengths, config.batch_size, order_rng)
             for first in range(0, len(batches), config.accumulation_steps):
                 start = time.perf_counter()
@@ -215,16 +215,31 @@ def compute_logits(
     `world` take turns at the batches and all get all logits. Batches stay whole, unlike in training: padded and
     multiplied as one process does it, they give its logits bit for bit. With the prefix of these tokens, the frozen
     layers do not run: the same logits to rounding. Where the model predicts in int8, the rows that are close between
-    two labels are computed again in the compute type.
+    two labels are computed again in the compute type. What n-grams add is in the logits: the tokens have their content.
     """
-    values = np.zeros((len(tokens), model.head.out_proj.out_features), dtype=np.float32)
-    values = _fill(values, model, model.head, tokens, batch_size, compute, advance, world, prefix)
+    added = compute_ngrams(model, tokens)
+    values = np.zeros_like(added)
+    values = _fill(values, model, model.head, tokens, batch_size, compute, advance, world, prefix) + added
     if model.int8_margin:
         close = np.flatnonzero(leads(values) < model.int8_margin)
         again = np.zeros((len(close), values.shape[1]), dtype=np.float32)
         with without_int8():
-            values[close] = _fill(again, model, model.head, tokens.take(close), batch_size, compute, None, world, None)
+            again = _fill(again, model, model.head, tokens.take(close), batch_size, compute, None, world, None)
+        values[close] = again + added[close]
     return values
+
+
+@torch.inference_mode()
+def compute_ngrams(model: TextClassifier, tokens: Tokens) -> np.ndarray:
+    """What the n-grams of every row add to its logits, fp32 [rows, labels]: zeros where the model has none.
+
+    Raises ValueError where the tokens were encoded without their content.
+    """
+    if model.ngrams is None:
+        return np.zeros((len(tokens), model.head.out_proj.out_features), dtype=np.float32)
+    if tokens.content is None:
+        raise ValueError("n-grams read whole texts: encode them with their content")
+    return model.ngrams(tokens.content).cpu().numpy()
 
 
 def leads(logits: np.ndarray) -> np.ndarray:

@@ -1,0 +1,71 @@
+"""A bag of n-grams beside the encoder: each token and each pair of neighbours has a logit per label of its own.
+
+What the encoder does not read is read here: the whole text, also beyond max_length, at the price of a table lookup.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from submillion.data.tokenizer import Tokens
+
+# A universal hash (Carter and Wegman, 1979): (FIRST * a + SECOND * b) mod PRIME mod buckets. For ids below 2^20 every
+# intermediate is below 2^53, so that numpy, torch and ONNX compute the same.
+FIRST, SECOND, PRIME = 1_103_515_245, 1_597_334_677, 2**31 - 1
+_ROWS = 8192  # hashed at once
+
+
+class Ngrams(nn.Module):
+    """fastText's linear model (arXiv:1607.01759) over token ids: a row's logits are the sum of its n-grams' rows in the
+    table, over the square root of how many there are. Tokens and pairs share the table's buckets by hash.
+
+    Its table is zero until `submillion.training.ngram_fit.fit_ngrams`.
+    """
+
+    def __init__(self, buckets: int, num_labels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(buckets, num_labels))
+
+    def forward(self, content: Tokens) -> Tensor:
+        """The rows' own tokens, whole and without special ones -> logits fp32 [rows, labels]; 0 for an empty row.
+
+        A row's logits do not depend on the others.
+        """
+        logits = [self._logits(content.take(rows)) for rows in _chunks(len(content))]
+        return torch.cat(logits) if logits else self.weight.new_zeros(0, self.weight.shape[1])
+
+    @torch.no_grad()
+    def scale(self, factor: float) -> None:
+        """Multiplies what n-grams add to the logits."""
+        self.weight.mul_(factor)
+
+    def _logits(self, content: Tokens) -> Tensor:
+        device, buckets = self.weight.device, len(self.weight)
+        sums, counts = self.weight.new_zeros(len(content), self.weight.shape[1]), np.zeros(len(content), dtype=np.int64)
+        for hashed, per_row in hashed_ngrams(content, buckets):
+            starts = np.cumsum(per_row) - per_row
+            ids, offsets = torch.from_numpy(hashed).to(device), torch.from_numpy(starts).to(device)
+            sums = sums + F.embedding_bag(ids, self.weight, offsets, mode="sum")
+            counts += per_row
+        return sums / torch.from_numpy(counts).to(device).clamp_min(1).float().sqrt()[:, None]
+
+
+def hashed_ngrams(content: Tokens, buckets: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of tokens, then of pairs: the bucket of each, int64, row after row, and how many each row has, int64 [rows]."""
+    lengths = content.lengths
+    ids = content.packed().astype(np.int64) + 1  # 0 stands for no second token
+    pairs = np.maximum(lengths - 1, 0)
+    in_row = np.ones(len(ids), dtype=bool)
+    in_row[np.cumsum(lengths)[lengths > 0] - 1] = False  # a row's last token begins no pair
+    first = np.flatnonzero(in_row)
+    second = ids[first + 1] if len(first) else ids[:0]
+    return [(_bucket(ids, np.zeros_like(ids), buckets), lengths), (_bucket(ids[first], second, buckets), pairs)]
+
+
+def _bucket(first: np.ndarray, second: np.ndarray, buckets: int) -> np.ndarray:
+    return (FIRST * first + SECOND * second) % PRIME % buckets
+
+
+def _chunks(rows: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + _ROWS, rows)) for start in range(0, rows, _ROWS)]

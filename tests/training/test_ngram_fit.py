@@ -1,0 +1,133 @@
+"""Fitting the n-grams, and how much they weigh."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+from tiny import CPU, as_tokens, learnable_rows, scatter, tiny_classifier
+
+from submillion.config import ModelConfig, TrainConfig
+from submillion.data.tokenizer import Tokens
+from submillion.model.ngrams import Ngrams
+from submillion.training import ngram_fit as module
+from submillion.training.loop import TokenRows, compute_logits, compute_ngrams, fit
+from submillion.training.ngram_fit import INVERSE_PENALTY, count_ngrams, fit_ngrams, ngram_weight
+
+CONFIG = TrainConfig()
+
+
+def with_content(rows: TokenRows) -> TokenRows:
+    tokens = rows.tokens
+    return TokenRows(Tokens(tokens.flat, tokens.lengths, tokens.starts, tokens), rows.labels)
+
+
+def fitted(rows: TokenRows, config: TrainConfig = CONFIG, num_labels: int = 3, buckets: int = 512) -> Ngrams:
+    made = Ngrams(buckets, num_labels)
+    fit_ngrams(made, with_content(rows), config)
+    return made
+
+
+def right(ngrams: Ngrams, rows: TokenRows) -> float:
+    with torch.no_grad():
+        return float((ngrams(rows.tokens).argmax(dim=1).numpy() == rows.labels).mean())
+
+
+def test_they_learn_what_tokens_say() -> None:
+    train, test = learnable_rows(), learnable_rows(200, seed=1)
+    assert right(fitted(train), test) > 0.9
+    assert right(fitted(learnable_rows(shuffle_labels=True)), test) < 0.6
+
+
+def test_order_alone_is_enough() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=400)
+    rows = [[10, 11, 10][label : label + 2] + rng.integers(20, 60, 3).tolist() for label in labels]
+    train = TokenRows(as_tokens(rows), labels)
+    assert right(fitted(train, num_labels=2), train) > 0.95  # 10 11 or 11 10: the same tokens
+
+
+def test_the_table_gives_the_logits_of_the_regression_that_it_was_fitted_by() -> None:
+    train = learnable_rows(200)
+    found = fitted(train)
+    counts = count_ngrams(train.tokens, 512)
+    assert counts.sum() == (2 * train.tokens.lengths - 1).sum()
+    idf = TfidfTransformer(norm=None).fit(counts).idf_
+    features = counts.toarray() * idf / np.sqrt(counts.toarray().sum(axis=1, keepdims=True))
+    expected = LogisticRegression(C=INVERSE_PENALTY, fit_intercept=False, max_iter=300).fit(features, train.labels)
+    with torch.no_grad():
+        logits = found(train.tokens).double().numpy()
+    assert np.abs(log_softmax(logits, axis=1) - expected.predict_log_proba(features)).max() < 2e-3
+
+
+def test_two_labels_balanced_labels_and_labels_without_rows() -> None:
+    train = learnable_rows(num_labels=2)
+    assert right(fitted(train, num_labels=2), train) > 0.9
+    missing = fitted(train, num_labels=4)
+    assert missing.weight.shape == (512, 4) and torch.equal(missing.weight[:, 2:], torch.zeros(512, 2))
+    rare = TokenRows(train.tokens, np.where(np.arange(len(train)) % 10 == 0, train.labels, 0))
+    shares = []
+    for weights in ("none", "balanced"):
+        made = fitted(rare, TrainConfig(class_weights=weights), num_labels=2)  # type: ignore[arg-type]
+        with torch.no_grad():
+            shares.append(float((made(rare.tokens).argmax(dim=1) == 1).float().mean()))
+    assert shares[0] < shares[1]
+
+
+def test_one_label_alone_fits_nothing() -> None:
+    train = learnable_rows(20)
+    alone = fitted(TokenRows(train.tokens, np.zeros(20, dtype=np.int64)))
+    assert torch.equal(alone.weight, torch.zeros(512, 3))
+
+
+def test_of_very_many_rows_the_first_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = learnable_rows(300)
+    some = TokenRows(train.tokens.take(np.arange(100)), train.labels[:100])
+    monkeypatch.setattr(module, "MOST_NGRAMS", 2 * int(some.tokens.lengths.sum()))
+    assert torch.equal(fitted(train).weight, fitted(some).weight)
+
+
+def test_the_weight_is_the_one_of_the_lowest_cross_entropy() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=2000)
+    truth = 2.0 * np.eye(3)[labels]
+    logits, ngrams = (truth + rng.normal(0, std, truth.shape) for std in (1.0, 2.0))
+    found = ngram_weight(4 * logits, ngrams, labels)
+    assert found == pytest.approx(1.0, rel=0.2)  # a quarter as sure, four times too sure
+
+    def best(weight: float) -> float:
+        rows = np.arange(len(labels))
+        mixed = 4 * logits + weight * ngrams
+        return min(-log_softmax(mixed / t, axis=1)[rows, labels].mean() for t in np.geomspace(0.5, 20, 400))
+
+    assert best(found) < min(best(0.7 * found), best(1.4 * found))
+
+
+def test_n_grams_that_say_nothing_weigh_nothing() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=2000)
+    logits = 3 * np.eye(3)[labels] + rng.normal(0, 1, (2000, 3))
+    assert ngram_weight(logits, rng.normal(0, 1, (2000, 3)), labels) < 0.1
+    assert ngram_weight(logits, -logits, labels) == 0
+
+
+def test_training_leaves_the_table_alone_and_the_logits_hold_both() -> None:
+    model = tiny_classifier(model=ModelConfig(ngram_buckets=64, dropout=0.0))
+    rows = with_content(learnable_rows(64))
+    scatter([model.ngrams.weight])  # type: ignore[union-attr]
+    before = model.ngrams.weight.detach().clone()  # type: ignore[union-attr]
+    fit(model, rows, rows, TrainConfig(learning_rate=1e-3), 0, CPU)
+    assert torch.equal(model.ngrams.weight, before)  # type: ignore[union-attr]
+    both = compute_logits(model, rows.tokens, 16, CPU)
+    added = compute_ngrams(model, rows.tokens)
+    model.ngrams.scale(0.0)  # type: ignore[union-attr]
+    assert (
+        np.allclose(both, compute_logits(model, rows.tokens, 16, CPU) + added, atol=1e-6) and np.abs(added).max() > 0.1
+    )
+
+
+def test_tokens_without_their_content_are_no_input() -> None:
+    model = tiny_classifier(model=ModelConfig(ngram_buckets=64))
+    with pytest.raises(ValueError, match="whole texts"):
+        compute_logits(model, learnable_rows(4).tokens, 4, CPU)
