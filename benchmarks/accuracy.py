@@ -47,6 +47,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
             "model.dropout": 0.1,
             "train.augment": 0.0,
             "train.consistency": 0.0,
+            "train.head_first": False,
         },
     ),
 }
