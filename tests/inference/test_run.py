@@ -465,6 +465,17 @@ def test_their_weight_is_chosen_on_validation_rows_where_there_are_enough(
     assert "weigh 1.00 beside the encoder's logits: alike" in capsys.readouterr().out
 
 
+def test_the_card_tells_of_n_grams(whole_texts: TrainResult) -> None:
+    card = (whole_texts.folder / "README.md").read_text("utf-8")
+    for told in (
+        "low-rank adapters (LoRA), a head and a table of 512 n-grams.",
+        "chose the step that was kept, the weight of the n-grams and the temperature of the probabilities.",
+        "Of a text its encoder reads the first 6 tokens, special ones included, and no more; what lies beyond is read",
+        "without the n-grams, which came after",
+    ):
+        assert told in card, card
+
+
 def test_a_model_with_n_grams_comes_back_bit_for_bit(whole_texts: TrainResult, tmp_path: Path) -> None:
     texts = [text for text, _ in late_rows(10)]
     loaded = Classifier.load(whole_texts.folder)

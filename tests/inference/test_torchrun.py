@@ -34,6 +34,7 @@ def test_training_leaves_one_set_of_files_equal_to_one_process_s(
 ) -> None:
     pool = write_csv(tmp_path_factory.mktemp("pool") / "pool.csv", [[text] for text, _ in news_rows(20, 5)], ["text"])
     exact = {"model__dropout": 0.0, "lora__dropout": 0.0, "train__epochs": 1, "data__unlabelled": str(pool)}
+    exact |= {"model__ngram_buckets": 128, "data__validation_fraction": 0.4}  # rows enough to weigh the n-grams
     shared = run_of(tiny_base, tmp_path / "shared", data__source=news_csv, output__tensorboard="events", **exact)
     done = torchrun(tmp_path, "train", *flags_of(shared))
     assert done.returncode == 0, done.stderr
@@ -54,6 +55,10 @@ def test_training_leaves_one_set_of_files_equal_to_one_process_s(
         np.testing.assert_allclose(found[name].numpy(), tensor.numpy(), atol=atol, err_msg=name)
     metrics = json.loads((tmp_path / "shared/best_model/metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["rows"] == alone.metrics["test"]["rows"]
+    assert (
+        metrics["ngram_weight"] == pytest.approx(alone.metrics["ngram_weight"], rel=0.02)
+        and found["ngrams.weight"].any()
+    )
     assert metrics["self_labelled"] == alone.metrics["self_labelled"] == 48
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer
 
 from submillion.cli import main
 from submillion.config import LoraConfig, ModelConfig
+from submillion.data.tokenizer import Tokenizer as Ours
 from submillion.errors import ConfigError, ExportError
 from submillion.inference.run import TrainResult, train
 from submillion.interop import onnx as ours
@@ -107,10 +109,29 @@ def test_a_model_with_n_grams_is_written_with_a_tokenizer_that_cuts_nothing(
     texts = [*TEXTS, "oil " * 100, ""]
     rows = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).encode_batch(texts)
     assert {len(row.ids) for row in rows} == {102}
+    graph = onnx.load(tmp_path / "out" / "model.onnx")
+    assert {prop.key for prop in graph.metadata_props} == {"label_names", "temperature", "base"}
     inputs = {"input_ids": [row.ids for row in rows], "attention_mask": [row.attention_mask for row in rows]}
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
     found = session.run(None, {name: np.array(value) for name, value in inputs.items()})[0]
     assert np.abs(found - trained.classifier.logits(texts)).max() < 1e-4
+
+
+@pytest.mark.parametrize("buckets", [0, 99])
+def test_a_tokenizer_that_sets_nothing_around_a_text(
+    buckets: int, tiny_base: Path, news_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    tokenizer = json.loads(Ours.from_folder(base).to_str())
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}), encoding="utf-8")
+    run = run_of(base, tmp_path, data__source=str(news_csv), model__ngram_buckets=buckets, train__epochs=1)
+    folder = train(overrides=run).folder
+    code = main(["export", str(folder), "--to", "onnx", str(tmp_path / "out")])
+    if not buckets:
+        assert code == 0
+        return
+    assert code == 2 and not (tmp_path / "out").exists()
+    assert "found 0 of them\nfix: train with --model.ngram-buckets 0" in capsys.readouterr().err
 
 
 def test_the_graph_says_what_goes_in_and_out() -> None:

@@ -54,8 +54,11 @@ def test_a_row_s_logits_do_not_depend_on_the_others(rows: list[list[int]], rando
 def test_many_rows_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     ngrams, tokens = filled(), as_tokens([[row, row + 1] for row in range(10)])
     expected = ngrams(tokens).detach()
-    monkeypatch.setattr(module, "_ROWS", 3)
+    monkeypatch.setattr(module, "_TOKENS", 5)
     assert torch.equal(ngrams(tokens).detach(), expected)
+    long = as_tokens([[1, 2], list(range(40)), [], [3]])
+    together = ngrams(long).detach()
+    assert torch.equal(together, torch.cat([ngrams(long.take(np.array([row]))).detach() for row in range(4)]))
 
 
 def test_a_pair_is_not_its_reverse_and_no_pair_spans_two_rows() -> None:

@@ -78,6 +78,7 @@ def main(case: str, folder: Path) -> None:
                 np.savez(folder / f"{name}-{world.rank}.npz", **trained(name, world))
     with join() as again:  # a second run in the same processes
         assert again.sum_(torch.ones(2)).tolist() == [2.0, 2.0]
+        assert again.from_first(torch.full((2,), again.rank + 7.0)).tolist() == [7.0, 7.0]
         assert again.all(True) and not again.all(again.is_first) and not again.all(False)
 
 

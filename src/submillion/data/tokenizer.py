@@ -34,7 +34,7 @@ class Tokens:
     @classmethod
     def of_rows(cls, rows: Sequence[np.ndarray]) -> "Tokens":
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        flat = np.concatenate(rows).astype(np.int32) if rows else np.zeros(0, np.int32)
+        flat = np.concatenate(rows, dtype=np.int32) if rows else np.zeros(0, np.int32)
         return cls(flat, lengths, np.cumsum(lengths) - lengths)
 
     @classmethod

@@ -180,7 +180,9 @@ def _opening(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
     names = [text(name) for name in corpus.label_names[:MOST_LABELS]]
     more = f" and {len(corpus.label_names) - MOST_LABELS} more" if len(corpus.label_names) > MOST_LABELS else ""
     trained = f"{metrics['parameters']['trainable']:,} trained parameters"
-    by = "low-rank adapters (LoRA) and a head" if config.lora.rank else "a head"
+    parts = ["low-rank adapters (LoRA)"] * (config.lora.rank != 0) + ["a head"]
+    parts += [f"a table of {config.model.ngram_buckets:,} n-grams"] * (config.model.ngram_buckets > 0)
+    by = _listed(parts)
     split = _headline(metrics)
     score = "Its accuracy was not measured: no rows were held out."
     if split:
@@ -189,6 +191,11 @@ def _opening(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
         f"A text classifier. It answers with one of {len(corpus.label_names)} labels: {', '.join(names)}{more}.\n\n"
         f"{score} It is the pretrained encoder {text(short_name(config.model.base))} with {trained}: {by}."
     )
+
+
+def _listed(items: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
 
 
 def _use(config: Config, base: Mapping[str, str]) -> str:
@@ -238,8 +245,10 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
             f"of {text(short_name(config.data.unlabelled))} trained the model, with labels that it gave them itself."
         )
     if "validation" in metrics:
-        fitted = " and the temperature of the probabilities" if metrics["temperature"] != 1.0 else ""
-        told.append(f"The validation rows chose the step that was kept{fitted}.")
+        chosen = ["the step that was kept"]
+        chosen += ["the weight of the n-grams"] * (metrics.get("ngram_weight", 1.0) != 1.0)
+        chosen += ["the temperature of the probabilities"] * (metrics["temperature"] != 1.0)
+        told.append(f"The validation rows chose {_listed(chosen)}.")
     if "test" in metrics:
         told.append("The test rows were read once, at the end.")
     terms = text(corpus.notice) or "not known"
@@ -279,8 +288,10 @@ def stopped_early(metrics: Mapping[str, Any]) -> str:
 
 def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -> str:
     split = _headline(metrics)
+    encoder_alone = "The plots are of the training of adapters and head, without the n-grams, which came after."
+    pictures = [encoder_alone] * ("ngram_weight" in metrics) + list(_pictures(plots))
     if not split:
-        return "\n\n".join(["Nothing was measured: no rows were held out.", *_pictures(plots)])
+        return "\n\n".join(["Nothing was measured: no rows were held out.", *pictures])
     lines = [_measured(name, metrics[name]) for name in ("test", "validation") if name in metrics]
     header = ("rows", "n", "accuracy", "95% interval", "macro-F1", "loss", "calibration error")
     per_label = [
@@ -297,7 +308,7 @@ def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -
         table(("label", "n", "precision", "recall", "F1"), per_label, range(1, 5), MOST_LABELS),
         *_precision(metrics),
         *_mistakes(np.array(metrics[split]["confusion"]), corpus.label_names),
-        *_pictures(plots),
+        *pictures,
     ]
     return "\n\n".join(told)
 
@@ -307,7 +318,9 @@ def _limits(config: Config, metrics: Mapping[str, Any], labels: int) -> str:
         "Made for texts like the training rows, in their language and of their kind; on others it may be wrong and "
         "sure of it. Which languages those are was not determined.",
         f"It always answers with one of its {labels} labels, also where none fits.",
-        f"Of a text it reads the first {config.model.max_length:,} tokens, special ones included, and no more.",
+        f"Of a text {'its encoder' if config.model.ngram_buckets else 'it'} reads the first "
+        f"{config.model.max_length:,} tokens, special ones included, and no more"
+        f"{'; what lies beyond is read by its n-grams alone' if config.model.ngram_buckets else ''}.",
         "Whether the licences of the encoder and of the texts allow a use was not checked. Neither were the texts "
         "checked for bias or for personal data.",
         "One run with one seed: how much the figures move from run to run was not measured.",

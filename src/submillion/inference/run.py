@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from submillion.atomic import check_writable, write_atomically
 from submillion.config import Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
@@ -155,7 +156,8 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
         """Trains on these rows, from the parameters that there are."""
 
         def views(epoch: int) -> Tokens:
-            return encoded(augment(texts, config.train.augment, config.seed, epoch))
+            noisy = augment(texts, config.train.augment, config.seed, epoch)
+            return tokenizer.encode(noisy, config.model.max_length)  # no n-gram learns from noise
 
         network.use_int8(0.0 if compute.int8 else None)
         noisy = views if config.train.augment else None
@@ -175,7 +177,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
                 console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
         result = interrupted or learn(texts, learned, on_record)
         if network.ngrams is not None:
-            metrics["ngram_weight"] = _add_ngrams(network, learned, validation_rows, config, computed)
+            metrics["ngram_weight"] = _add_ngrams(network, learned, validation_rows, config, computed, world)
         seconds = time.perf_counter() - start
 
     measured = validation_rows if len(validation_rows) else learned
@@ -250,17 +252,25 @@ def _add_ngrams(
     validation: TokenRows,
     config: Config,
     computed: Callable[[str, Callable[..., np.ndarray], Tokens], np.ndarray],
+    world: World,
 ) -> float:
-    """Fits the n-grams to the training rows, and returns how much they weigh beside the trained encoder's logits."""
+    """Fits the n-grams to the training rows, and returns how much they weigh beside the trained encoder's logits.
+
+    The first process does, and the others take over what it finds: unlike machines may round unlike.
+    """
     assert network.ngrams is not None
-    weight = 1.0
-    if len(validation) >= LEAST_ROWS:
+    weight = torch.ones(1, dtype=torch.float64)
+    enough = len(validation) >= LEAST_ROWS
+    if enough:
         logits = computed("validation", compute_logits, validation.tokens)  # the table is zero still
-    fit_ngrams(network.ngrams, train, config.train)
-    if len(validation) >= LEAST_ROWS:
-        weight = ngram_weight(logits, compute_ngrams(network, validation.tokens), validation.labels)
-        network.ngrams.scale(weight)
-    return weight
+    if world.is_first:
+        fit_ngrams(network.ngrams, train, config.train)
+        if enough:
+            added = compute_ngrams(network, validation.tokens)
+            weight.fill_(ngram_weight(logits, added, validation.labels))
+        network.ngrams.scale(weight.item())
+    world.from_first(network.ngrams.weight.data)
+    return world.from_first(weight).item()
 
 
 def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:

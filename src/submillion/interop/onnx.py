@@ -68,9 +68,8 @@ def export_onnx(
         rows = _rows(classifier, source, text_column, label_column)
     with write_folder_atomically(folder, FILES) as part:
         path = part / "model.onnx"
-        graph = to_onnx(
-            classifier.network, _metadata(classifier), classifier.config.model.max_length, _end_id(classifier)
-        )
+        ends = {} if classifier.network.ngrams is None else _ends(classifier)
+        graph = to_onnx(classifier.network, _metadata(classifier), **ends)
         path.write_bytes(graph.SerializeToString())
         report = OnnxReport(check_logits(classifier, path))
         if int8:
@@ -127,21 +126,33 @@ def check_logits(classifier: Classifier, path: Path) -> float:
 @torch.inference_mode()
 def _ours(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:
     """Our logits of what the graph takes, float32 [batch, labels]."""
-    network, device, most = classifier.network, classifier.compute.device, classifier.config.model.max_length
+    network, device = classifier.network, classifier.compute.device
+    if network.ngrams is None:
+        return network(input_ids.to(device), attention_mask.to(device)).cpu().numpy()
+    most, end_id = _ends(classifier).values()
     lengths = attention_mask.sum(dim=1).tolist()
     cut_ids = input_ids[:, :most].clone()
     for row in (row for row, length in enumerate(lengths) if length > most):
-        cut_ids[row, most - 1] = _end_id(classifier)
+        cut_ids[row, most - 1] = end_id
     logits = network(cut_ids.to(device), attention_mask[:, :most].to(device)).cpu().numpy()
-    if network.ngrams is None:
-        return logits
     content = [ids[1 : max(1, length - 1)].numpy() for ids, length in zip(input_ids, lengths, strict=True)]
     return logits + network.ngrams(Tokens.of_rows(content)).cpu().numpy()
 
 
-def _end_id(classifier: Classifier) -> int:
-    """The token that ends every text."""
-    return int(classifier.tokenizer.encode([""], 3).row(0)[-1])
+def _ends(classifier: Classifier) -> dict[str, int]:
+    """What the graph has to know to cut a text: `to_onnx`'s max_length and end_id, the token that ends every text.
+
+    Raises ExportError where the tokenizer does not set one token before and one behind each text.
+    """
+    tokens = classifier.tokenizer.encode(["a b"], 100, content=True)
+    assert tokens.content is not None
+    row, content = tokens.row(0).tolist(), tokens.content.row(0).tolist()
+    if row[1:-1] != content or len(row) != len(content) + 2:
+        raise ExportError(
+            "n-grams go to ONNX where a text is between two special tokens, as in all well-known encoders; found "
+            f"{len(row) - len(content)} of them\nfix: train with --model.ngram-buckets 0"
+        )
+    return {"max_length": classifier.config.model.max_length, "end_id": row[-1]}
 
 
 def open_session(path: Path) -> "onnxruntime.InferenceSession":
@@ -238,10 +249,11 @@ def _logits_of(session: "onnxruntime.InferenceSession", classifier: Classifier, 
 
 
 def _tokenizer_json(classifier: Classifier) -> str:
-    """The tokenizer, set to cut and pad as the model expects, so that its reader need not know how."""
+    """The tokenizer, set to cut and pad as the graph expects, so that its reader need not know how."""
     backend = Tokenizer.from_str(classifier.tokenizer.to_str(), "").backend
     pad_id = classifier.network.encoder.shape.pad_id
-    backend.enable_truncation(_most_tokens(classifier))
+    if classifier.network.ngrams is None:
+        backend.enable_truncation(classifier.config.model.max_length)
     backend.enable_padding(pad_id=pad_id, pad_token=backend.id_to_token(pad_id) or "[PAD]")
     return backend.to_str()
 
@@ -252,12 +264,14 @@ def _most_tokens(classifier: Classifier) -> int:
 
 
 def _metadata(classifier: Classifier) -> dict[str, str]:
-    return {
+    found = {
         "label_names": json.dumps(classifier.label_names, ensure_ascii=False),
         "temperature": str(classifier.temperature),
-        "max_length": str(classifier.config.model.max_length),
         "base": classifier.config.model.base,
     }
+    if classifier.network.ngrams is None:  # with them, the graph takes texts of any length
+        found["max_length"] = str(classifier.config.model.max_length)
+    return found
 
 
 def _print_report(report: OnnxReport, folder: Path, int8: bool) -> None:

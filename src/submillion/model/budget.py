@@ -13,6 +13,8 @@ from submillion.errors import BudgetError, ConfigError
 from submillion.model.families import ROBERTA_HEAD, StockHead
 from submillion.model.shape import EncoderShape
 
+Head = Literal["stock", "linear"]
+HEADS: tuple[Head, ...] = ("stock", "linear")
 # The rows and columns of the table `plan` shows: each head with each usual choice of targets.
 TARGET_SETS: dict[str, tuple[str, ...]] = {
     "query value": ("query", "value"),
@@ -120,14 +122,11 @@ def rank_table(
 ) -> dict[str, dict[str, int]]:
     """{head: {targets: largest rank}} for the usual choices, everything pretrained frozen."""
 
-    def largest(head: Literal["stock", "linear"], targets: tuple[str, ...]) -> int:
+    def largest(head: Head, targets: tuple[str, ...]) -> int:
         model = ModelConfig(head=head, ngram_buckets=ngram_buckets)
         return largest_rank(shape, model, replace(lora, targets=targets), num_labels, budget)
 
-    return {
-        "stock": {name: largest("stock", targets) for name, targets in TARGET_SETS.items()},
-        "linear": {name: largest("linear", targets) for name, targets in TARGET_SETS.items()},
-    }
+    return {head: {name: largest(head, targets) for name, targets in TARGET_SETS.items()} for head in HEADS}
 
 
 def check_budget(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels: int, budget: int) -> Plan:

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from submillion.data.tokenizer import Tokens
 
-# A universal hash (Carter and Wegman, 1979): (FIRST * a + SECOND * b) mod PRIME mod buckets. For ids below 2^20 every
-# intermediate is below 2^53, so that numpy, torch and ONNX compute the same.
+# A universal hash (Carter and Wegman, 1979): (FIRST * a + SECOND * b) mod PRIME mod buckets. In int64 it is exact, here
+# and in an ONNX graph: ids are below 2^31.
 FIRST, SECOND, PRIME = 1_103_515_245, 1_597_334_677, 2**31 - 1
-_ROWS = 8192  # hashed at once
+_TOKENS = 2**20  # of the rows that are hashed at once, 57 bytes each at the peak; a longer row goes alone
 
 
 class Ngrams(nn.Module):
@@ -32,7 +32,7 @@ class Ngrams(nn.Module):
 
         A row's logits do not depend on the others.
         """
-        logits = [self._logits(content.take(rows)) for rows in _chunks(len(content))]
+        logits = [self._logits(content.take(rows)) for rows in _chunks(content.lengths)]
         return torch.cat(logits) if logits else self.weight.new_zeros(0, self.weight.shape[1])
 
     @torch.no_grad()
@@ -59,13 +59,14 @@ def hashed_ngrams(content: Tokens, buckets: int) -> list[tuple[np.ndarray, np.nd
     in_row = np.ones(len(ids), dtype=bool)
     in_row[np.cumsum(lengths)[lengths > 0] - 1] = False  # a row's last token begins no pair
     first = np.flatnonzero(in_row)
-    second = ids[first + 1] if len(first) else ids[:0]
-    return [(_bucket(ids, np.zeros_like(ids), buckets), lengths), (_bucket(ids[first], second, buckets), pairs)]
+    none = np.zeros_like(ids)
+    return [(_bucket(ids, none, buckets), lengths), (_bucket(ids[first], ids[first + 1], buckets), pairs)]
 
 
 def _bucket(first: np.ndarray, second: np.ndarray, buckets: int) -> np.ndarray:
     return (FIRST * first + SECOND * second) % PRIME % buckets
 
 
-def _chunks(rows: int) -> list[np.ndarray]:
-    return [np.arange(start, min(start + _ROWS, rows)) for start in range(0, rows, _ROWS)]
+def _chunks(lengths: np.ndarray) -> list[np.ndarray]:
+    chunk = (np.cumsum(lengths) - 1) // _TOKENS  # of each row, by where it ends
+    return np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(chunk)) + 1) if len(lengths) else []

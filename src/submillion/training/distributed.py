@@ -81,6 +81,10 @@ class World:
         self.sum_(torch.from_numpy(values))
         return values
 
+    def from_first(self, tensor: Tensor) -> Tensor:
+        """The first process's tensor, in all of them; in place. It has the same shape and dtype in all."""
+        return self.sum_(tensor if self.is_first else tensor.zero_())
+
     def all(self, flag: bool) -> bool:
         """Whether the flag is set in every process."""
         return int(self.sum_(torch.tensor([int(flag)])).item()) == self.size

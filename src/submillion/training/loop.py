@@ -217,7 +217,7 @@ def compute_logits(
     layers do not run: the same logits to rounding. Where the model predicts in int8, the rows that are close between
     two labels are computed again in the compute type. What n-grams add is in the logits: the tokens have their content.
     """
-    added = compute_ngrams(model, tokens)
+    added = compute_ngrams(model, tokens, world)
     values = np.zeros_like(added)
     values = _fill(values, model, model.head, tokens, batch_size, compute, advance, world, prefix) + added
     if model.int8_margin:
@@ -230,16 +230,20 @@ def compute_logits(
 
 
 @torch.inference_mode()
-def compute_ngrams(model: TextClassifier, tokens: Tokens) -> np.ndarray:
-    """What the n-grams of every row add to its logits, fp32 [rows, labels]: zeros where the model has none.
+def compute_ngrams(model: TextClassifier, tokens: Tokens, world: World = ALONE) -> np.ndarray:
+    """What the n-grams of every row add to its logits, fp32 [rows, labels]: zeros where nothing was fitted.
 
-    Raises ValueError where the tokens were encoded without their content.
+    The processes of `world` share the rows and all get all. Raises ValueError where the tokens were encoded without
+    their content.
     """
-    if model.ngrams is None:
-        return np.zeros((len(tokens), model.head.out_proj.out_features), dtype=np.float32)
+    values = np.zeros((len(tokens), model.head.out_proj.out_features), dtype=np.float32)
+    if model.ngrams is None or not model.ngrams.weight.any():
+        return values
     if tokens.content is None:
         raise ValueError("n-grams read whole texts: encode them with their content")
-    return model.ngrams(tokens.content).cpu().numpy()
+    own = world.share(np.arange(len(tokens)))
+    values[own] = model.ngrams(tokens.content.take(own)).cpu().numpy()
+    return world.gather_rows(values)
 
 
 def leads(logits: np.ndarray) -> np.ndarray:
