@@ -29,9 +29,7 @@ NUM_LABELS = 4
 
 def token_rows(path: str, start: int, stop: int) -> loop.TokenRows:
     ids, labels = load_rows(path, start, stop)
-    lengths = np.array([len(row) for row in ids], dtype=np.int64)
-    flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-    return loop.TokenRows(Tokens(flat, lengths, np.cumsum(lengths) - lengths), labels)
+    return loop.TokenRows(Tokens.of_rows(ids), labels)
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:

@@ -61,5 +61,5 @@ def pad_batch(
     length = max(longest, min(limit, -(-longest // multiple) * multiple))
     mask = np.arange(length) < lengths[:, None]
     input_ids = np.full((len(rows), length), pad_id, dtype=np.int64)
-    input_ids[mask] = np.concatenate([tokens.row(row) for row in rows])
+    input_ids[mask] = tokens.take(rows).packed()
     return torch.from_numpy(input_ids), torch.from_numpy(mask.astype(np.int64))
