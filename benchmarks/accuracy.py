@@ -44,6 +44,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
         MINILM,
         {
             "model.clean_text": False,
+            "model.correct_spelling": False,
             "model.ngram_buckets": 0,
             "model.dropout": 0.1,
             "train.augment": 0.0,
@@ -168,10 +169,10 @@ def within(budget: int, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with a budget, the adapters in the first of PLACES where a rank of 1 fits it, and the largest rank.
 
     alpha stays at the recipe's multiple of the rank, so that the curve shows the size and not the scale. Without
-    n-grams, which alone would be beyond the smaller budgets.
+    n-grams, which alone would be beyond the smaller budgets, and without correcting the spelling.
     """
     for place in PLACES:
-        found = settings | {"budget": budget, "model.ngram_buckets": 0} | place
+        found = settings | {"budget": budget, "model.ngram_buckets": 0, "model.correct_spelling": False} | place
         config = resolve(recipe=MINILM, overrides=found).config
         rank = largest_rank(base_shape(config), config.model, config.lora, len(LABELS), budget)
         if rank:

@@ -58,6 +58,7 @@ def measure(folder: Path, count: int, epochs: int, precision: str, seed: int) ->
         "train.precision": precision,
         "train.epochs": epochs,
         "train.eval_steps": 0,
+        "model.correct_spelling": False,
         "model.ngram_buckets": 0,
         "train.augment": 0.0,
         "train.consistency": 0.0,

@@ -58,6 +58,7 @@ def measure(folder: Path, count: int, epochs: int, last: int, seed: int) -> dict
         "train.epochs": epochs,
         "train.eval_steps": 0,
         # Rows that are new in each pass, or that dropout makes new, have nothing to be kept.
+        "model.correct_spelling": False,
         "model.ngram_buckets": 0,
         "train.augment": 0.0,
         "train.consistency": 0.0,

@@ -158,7 +158,8 @@ def test_the_plain_system_is_the_recipe_without_what_is_for_robustness() -> None
     ours, plain = (flat(resolve(recipe=recipe, overrides=overrides).config) for overrides in ({}, own))
     defaults = flat(Config())
     assert all(plain[key] == defaults[key] != ours[key] for key in own)
-    robust = ("model.clean_text", "train.augment", "train.consistency", "train.label_smoothing", "train.adapter_scale")
+    robust = {"model.clean_text", "model.correct_spelling", "train.augment", "train.consistency"}
+    robust |= {"train.label_smoothing", "train.adapter_scale"}
     assert all(plain[key] == defaults[key] for key in robust)
 
 

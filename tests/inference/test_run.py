@@ -432,6 +432,32 @@ def test_a_text_is_cleaned_by_the_saved_model_too(news_csv: Path, tiny_base: Pat
         assert np.allclose(plain, dirty, rtol=0, atol=1e-6) == cleaned  # a product may round rows of a batch unalike
 
 
+def test_words_are_corrected_in_training_and_by_the_saved_model(
+    news_csv: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for corrected in (True, False):
+        overrides = run_of(tiny_base, tmp_path / str(corrected), train__epochs=1, model__correct_spelling=corrected)
+        trained = train(data=news_csv, overrides=overrides)
+        assert ("spelling   of 18 words of the training texts" in capsys.readouterr().out) == corrected
+        assert ("one letter from it" in (trained.folder / "README.md").read_text("utf-8")) == corrected
+        model = Classifier.load(trained.folder)
+        assert model.config.model.correct_spelling == corrected
+        for found in (model, trained.classifier):
+            right, wrong = found.logits(["oil prices: stock market"]), found.logits(["oil prices: stokc amrket"])
+            assert np.array_equal(right, wrong) == corrected
+
+
+def test_words_are_learned_from_training_and_unlabelled_texts_alone(tiny_base: Path, tmp_path: Path) -> None:
+    rows = news_rows(40)
+    held_out = [(f"{text} onlytested", label) for text, label in news_rows(20, seed=1)]
+    data = {"train": rows, "validation": held_out, "test": held_out}
+    texts = tmp_path / "more.csv"
+    texts.write_text("\n".join(["text", *(f"the unlabelled {word} president" for word in LABELS)]), encoding="utf-8")
+    run = run_of(tiny_base, tmp_path, train__epochs=1, model__correct_spelling=True, data__unlabelled=str(texts))
+    words = train(data=data, overrides=run).classifier.tokenizer.spelling.words  # type: ignore[union-attr]
+    assert "unlabelled" in words and "onlytested" not in words and "president" in words
+
+
 # N-grams beside the encoder
 
 

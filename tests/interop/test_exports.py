@@ -210,6 +210,8 @@ def test_predict_and_evaluate_take_a_checkpoint(checkpoints: dict[str, Path], tm
         ("transformers", "narrow", {"pooling": "mean"}, "expected model.pooling first"),
         ("transformers", "narrow", {"ngram_buckets": 9}, "expected no n-grams"),
         ("peft", "narrow", {"ngram_buckets": 9}, "--model.ngram-buckets 0"),
+        ("transformers", "narrow", {"correct_spelling": True}, "expected texts as they are"),
+        ("peft", "narrow", {"correct_spelling": True}, "--model.correct-spelling false"),
         ("peft", "narrow", {"pooling": "mean"}, "expected model.pooling first"),
         ("peft", "narrow", FULL, "fix: --to transformers"),
     ],

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,6 +33,12 @@ from submillion.model.shape import read_shape
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [text for text, _ in news_rows(10, seed=2)]
 ALL = LoraConfig(rank=4, targets=("all-linear",))
+
+
+def scripts_of_the_docs() -> list[str]:
+    """How a folder is used, and how its words.txt is."""
+    text = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
 def session_of(network: TextClassifier) -> onnxruntime.InferenceSession:
@@ -117,6 +124,24 @@ def test_a_model_with_n_grams_is_written_with_a_tokenizer_that_cuts_nothing(
     assert np.abs(found - trained.classifier.logits(texts)).max() < 1e-4
 
 
+def test_the_words_that_spelling_is_corrected_to_go_along(
+    tiny_base: Path, news_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), model__correct_spelling=True, train__epochs=1)
+    trained, out = train(overrides=run), tmp_path / "out"
+    assert main(["export", str(trained.folder), "--to", "onnx", str(out), "--data.source", str(news_csv)]) == 0
+    printed = capsys.readouterr().out
+    assert "labels.json, words.txt" in printed and "docs/onnx.md has how" in printed
+    _, script = scripts_of_the_docs()
+    names: dict[str, Any] = {"folder": out, "texts": ["stokc markte shars", "leauge plyer"]}
+    exec(script, names)
+    assert names["texts"] == ["stock market shares", "league player"]
+    assert names["spelling"].words == trained.classifier.tokenizer.spelling.words  # type: ignore[union-attr]
+    plain = run_of(tiny_base, tmp_path, data__source=str(news_csv), train__epochs=1)
+    assert main(["export", str(train(overrides=plain).folder), "--to", "onnx", str(out)]) == 0
+    assert not (out / "words.txt").exists() and "words.txt" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("buckets", [0, 99])
 def test_a_tokenizer_that_sets_nothing_around_a_text(
     buckets: int, tiny_base: Path, news_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -195,7 +220,7 @@ def exported(trained: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_the_folder_holds_the_model_its_tokenizer_and_its_labels(exported: Path, trained: TrainResult) -> None:
-    assert names_in(exported) == sorted(FILES) and names_in(exported.parent) == ["news_onnx"]
+    assert names_in(exported) == sorted(FILES[:3]) and names_in(exported.parent) == ["news_onnx"]
     assert json.loads((exported / "labels.json").read_text()) == list(LABELS)
     rows = Tokenizer.from_file(str(exported / "tokenizer.json")).encode_batch([*TEXTS, "oil " * 100])
     assert {len(row.ids) for row in rows} == {32} and sum(rows[0].attention_mask) < 32
@@ -206,8 +231,7 @@ def test_the_folder_holds_the_model_its_tokenizer_and_its_labels(exported: Path,
 
 
 def test_the_script_of_the_docs_runs_without_torch(exported: Path, trained: TrainResult, tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
-    [script] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    script, _ = scripts_of_the_docs()
     (tmp_path / "use.py").write_text(script, encoding="utf-8")
     blocked = "".join(f"sys.modules['{name}'] = None; " for name in ("torch", "submillion", "transformers"))
     code = f"import sys, runpy; {blocked}del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -251,7 +275,7 @@ def test_an_earlier_export_is_replaced(trained: TrainResult, tmp_path: Path) -> 
     (tmp_path / "a" / "labels.json").write_text("old")
     export_onnx(trained.folder, tmp_path / "a")
     assert json.loads((tmp_path / "a" / "labels.json").read_text()) == list(LABELS)
-    assert names_in(tmp_path / "a") == sorted(FILES) and names_in(tmp_path) == ["a", *sorted(FILES[:2])]
+    assert names_in(tmp_path / "a") == sorted(FILES[:3]) and names_in(tmp_path) == ["a", *sorted(FILES[:2])]
 
 
 def test_a_folder_with_other_files_is_left_alone(

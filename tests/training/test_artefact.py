@@ -302,6 +302,22 @@ def test_a_field_of_a_wrong_kind_is_refused(field: str, value: object, saved: Pa
         Classifier.load(tmp_path)
 
 
+def test_words_are_kept_and_a_file_without_them_says_nothing_of_them(saved: Path, tmp_path: Path) -> None:
+    artefact = Artefact.load(saved)
+    assert artefact.words == [] and "words" not in torch.load(saved, weights_only=True)
+    words = ["prices", "köln", "company"]
+    path = replace(artefact, words=words).save(tmp_path)
+    assert Artefact.load(path).words == words
+    assert Classifier.load(tmp_path).logits(["Compnay prcies"]).tolist() == (
+        Classifier.load(saved).logits(["Company prices"]).tolist()
+    )
+    other = torch.frombuffer(bytearray(zlib.compress(b"prices\nother")), dtype=torch.uint8)
+    altered = rewrite(path, tmp_path / "altered.pt", lambda content: content.update(words=other), resign=False)
+    assert "its checksum does not match" in refused(altered)
+    dropped = rewrite(path, tmp_path / "dropped.pt", lambda content: content.pop("words"), resign=False)
+    assert "its checksum does not match" in refused(dropped)
+
+
 def test_a_bomb_in_the_tokenizer_is_refused_before_it_unpacks(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +325,7 @@ def test_a_bomb_in_the_tokenizer_is_refused_before_it_unpacks(
     packed = b"".join(packer.compress(bytes(2**20)) for _ in range(64)) + packer.flush()
     bomb = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
     path = rewrite(saved, tmp_path / "model.pt", lambda content: content.update(tokenizer=bomb))
-    monkeypatch.setattr(artefact_module, "_MAX_TOKENIZER_BYTES", 2**20)
+    monkeypatch.setattr(artefact_module, "_MAX_PACKED_BYTES", 2**20)
     tracemalloc.start()
     try:
         text = refused(path)

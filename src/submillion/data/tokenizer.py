@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from submillion.data.cleaning import cleaning_normalizer
+from submillion.data.spelling import Spelling
 from submillion.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -63,13 +64,17 @@ class Tokens:
 
 
 class Tokenizer:
-    """A fast tokenizer without padding. `fingerprint` is the SHA-256 of the files it was read from."""
+    """A fast tokenizer without padding. `fingerprint` is the SHA-256 of the files it was read from.
 
-    def __init__(self, backend: "tokenizers.Tokenizer", fingerprint: str) -> None:
+    spelling: corrects each text first. It is no part of `to_str`, for no tokenizer's JSON can hold it.
+    """
+
+    def __init__(self, backend: "tokenizers.Tokenizer", fingerprint: str, spelling: Spelling | None = None) -> None:
         backend.no_padding()
         backend.no_truncation()
         self.backend = backend
         self.fingerprint = fingerprint
+        self.spelling = spelling
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer":
@@ -93,12 +98,12 @@ class Tokenizer:
         return cls(backend, files_hash(folder))
 
     @classmethod
-    def from_str(cls, text: str, fingerprint: str) -> "Tokenizer":
+    def from_str(cls, text: str, fingerprint: str, spelling: Spelling | None = None) -> "Tokenizer":
         """From `to_str`. Raises BaseModelError where it is no tokenizer's JSON."""
         from tokenizers import Tokenizer as Backend
 
         try:
-            return cls(Backend.from_str(text), fingerprint)
+            return cls(Backend.from_str(text), fingerprint, spelling)
         except Exception as error:  # `tokenizers` raises bare Exception
             raise BaseModelError(f"the saved tokenizer cannot be read: {error}") from None
 
@@ -125,7 +130,10 @@ class Tokenizer:
         rows: list[np.ndarray] = []
         contents: list[np.ndarray] = []
         for start in range(0, len(texts), _BATCH_ROWS):
-            encodings = self.backend.encode_batch_fast(list(texts[start : start + _BATCH_ROWS]))
+            chunk = list(texts[start : start + _BATCH_ROWS])
+            if self.spelling is not None:
+                chunk = [self.spelling.correct(text) for text in chunk]
+            encodings = self.backend.encode_batch_fast(chunk)
             rows += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
             contents += [_content(encoding) for encoding in encodings if content]
         self.backend.no_truncation()  # to_str does not depend on what was encoded before

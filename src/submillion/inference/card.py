@@ -16,6 +16,7 @@ import numpy as np
 from submillion.atomic import write_atomically
 from submillion.config import Config, flat, shown
 from submillion.data.corpus import Corpus
+from submillion.data.spelling import LEAST_COUNT
 from submillion.inference.calibration import LEAST_ROWS
 from submillion.inference.markdown import line, table, text
 from submillion.inference.plan import parts
@@ -321,6 +322,7 @@ def _limits(config: Config, metrics: Mapping[str, Any], labels: int) -> str:
         f"Of a text {'its encoder' if config.model.ngram_buckets else 'it'} reads the first "
         f"{config.model.max_length:,} tokens, special ones included, and no more"
         f"{'; what lies beyond is read by its n-grams alone' if config.model.ngram_buckets else ''}.",
+        *_spelling(config),
         "Whether the licences of the encoder and of the texts allow a use was not checked. Neither were the texts "
         "checked for bias or for personal data.",
         "One run with one seed: how much the figures move from run to run was not measured.",
@@ -330,6 +332,15 @@ def _limits(config: Config, metrics: Mapping[str, Any], labels: int) -> str:
             "There were no test rows. The validation rows chose the step that was kept, so their figures flatter it."
         )
     return "\n".join(f"- {limit}" for limit in known)
+
+
+def _spelling(config: Config) -> Iterator[str]:
+    if config.model.correct_spelling:
+        yield (
+            f"A word that the training texts hold fewer than {LEAST_COUNT} times is read as the most frequent of their "
+            "other words one letter from it, if there is one, so a name that is new may be read as another. `model.pt` "
+            "holds those words of the training texts: whoever has the file can read them."
+        )
 
 
 def _measures(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from submillion.config import Config, from_mapping
+from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, files_hash
 from submillion.errors import ArtefactError, ConfigError, DataError
 from submillion.inference.pretrained import read_transformers
@@ -83,7 +84,8 @@ class Classifier:
         network.to_compute(compute.dtype, compute.device)
         network.merge()
         network.use_int8((margin or 0.0) if compute.int8 else None)
-        tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
+        spelling = Spelling(artefact.words) if artefact.words else None
+        tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256, spelling)
         return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])
 
     @classmethod

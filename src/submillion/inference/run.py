@@ -19,6 +19,7 @@ from submillion.atomic import check_writable, write_atomically
 from submillion.config import Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
 from submillion.data.corpus import Corpus, Rows, load_corpus, load_rows
 from submillion.data.files import check_texts, find_input, iter_texts, stream_texts
+from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
@@ -125,6 +126,9 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     tokenizer = Tokenizer.from_folder(base.folder)
     if config.model.clean_text:
         tokenizer.clean_texts()
+    if config.model.correct_spelling:
+        tokenizer.spelling = Spelling.learned(corpus.train.texts + corpus.unlabelled)
+        console.print(f"spelling   of {len(tokenizer.spelling.words):,} words of the training texts", highlight=False)
     network = TextClassifier(
         shape, config.model, config.lora, len(corpus.label_names), torch_generator(config.seed, "init")
     )
@@ -598,6 +602,7 @@ def _save(
         base=base_record(base, shape),
         tokenizer=tokenizer.to_str(),
         tokenizer_sha256=tokenizer.fingerprint,
+        words=list(tokenizer.spelling.words) if tokenizer.spelling else [],
         config=to_mapping(config),
         parameters=metrics["parameters"],
         metrics={name: metrics[name] for name in ("validation", "test", "best_step", "steps") if name in metrics},

@@ -93,6 +93,8 @@ def check_representable(config: Config, stock: StockClass, poolings: Collection[
         problems.append(f"expected model.head stock (dense, activation, linear), found {config.model.head}")
     if config.model.ngram_buckets:
         problems.append(f"expected no n-grams, found model.ngram_buckets = {config.model.ngram_buckets}")
+    if config.model.correct_spelling:
+        problems.append("expected texts as they are, found model.correct_spelling = true")
     if config.model.pooling not in poolings:
         problems.append(f"expected model.pooling {' or '.join(poolings)}, found {config.model.pooling}")
     if problems:
@@ -100,7 +102,8 @@ def check_representable(config: Config, stock: StockClass, poolings: Collection[
             f"transformers' {stock.name} cannot compute what this model does, and would give other logits\n  "
             + "\n  ".join(problems)
             + f"\nfix: train with --model.head stock --model.pooling {next(iter(poolings))}"
-            + (" --model.ngram-buckets 0" if config.model.ngram_buckets else "")
+            + " --model.ngram-buckets 0" * (config.model.ngram_buckets > 0)
+            + " --model.correct-spelling false" * config.model.correct_spelling
         )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-FILES = ("model.onnx", "tokenizer.json", "labels.json")
+FILES = ("model.onnx", "tokenizer.json", "labels.json", "words.txt")  # the last where spelling is corrected
 TOLERANCE = 1e-4  # of a logit, fp32
 LOUD_POINTS = 0.3  # of accuracy lost to int8 that are more than a note
 
@@ -52,7 +52,8 @@ def export_onnx(
     label_column: str = "",
     base: str = "",
 ) -> OnnxReport:
-    """Writes folder/model.onnx, tokenizer.json and labels.json, all or nothing, and prints how it was checked.
+    """Writes folder/model.onnx, tokenizer.json, labels.json and, where the model corrects spelling, words.txt, what
+    `Spelling` corrects to, a word a line. All or nothing; prints how it was checked.
 
     model.onnx: input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels], adapters merged. It is
     run by onnxruntime on ragged batches first, and must give our fp32 logits to 1e-4. int8: onnxruntime's dynamic
@@ -78,7 +79,9 @@ def export_onnx(
             report = _measured(classifier, path, rows.texts, rows.labels, report.difference)
         (part / "tokenizer.json").write_text(_tokenizer_json(classifier), encoding="utf-8")
         (part / "labels.json").write_text(json.dumps(classifier.label_names, ensure_ascii=False), encoding="utf-8")
-    _print_report(report, folder, int8)
+        if classifier.tokenizer.spelling is not None:
+            (part / "words.txt").write_text("\n".join(classifier.tokenizer.spelling.words), encoding="utf-8")
+    _print_report(report, folder, int8, classifier.tokenizer.spelling is not None)
     return report
 
 
@@ -274,14 +277,14 @@ def _metadata(classifier: Classifier) -> dict[str, str]:
     return found
 
 
-def _print_report(report: OnnxReport, folder: Path, int8: bool) -> None:
+def _print_report(report: OnnxReport, folder: Path, int8: bool, words: bool) -> None:
     import onnxruntime
     from rich.console import Console
 
     kind = "int8" if int8 else "fp32"
     size = (folder / "model.onnx").stat().st_size / 1e6
     lines = [
-        f"written  {folder}: model.onnx ({kind}, {size:.1f} MB), tokenizer.json, labels.json",
+        f"written  {folder}: model.onnx ({kind}, {size:.1f} MB), tokenizer.json, labels.json{', words.txt' * words}",
         f"checked  onnxruntime {onnxruntime.__version__}, ragged batches in fp32: "
         f"logits differ by {report.difference:.1e} at most",
     ]
@@ -290,6 +293,8 @@ def _print_report(report: OnnxReport, folder: Path, int8: bool) -> None:
             f"{kind}     {report.rows:,} rows: accuracy {report.accuracy:.2%}, ours {report.our_accuracy:.2%}; "
             f"the same label for {report.agreement:.2%}"
         )
+    if words:
+        lines.append("note     texts are corrected before they are tokenized: docs/onnx.md has how, with words.txt")
     Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
     if report.points_lost > LOUD_POINTS:
         Console(stderr=True).print(

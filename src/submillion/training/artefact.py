@@ -23,7 +23,8 @@ from submillion.model.shape import EncoderShape
 
 SCHEMA = 1
 FILE_NAME = "model.pt"
-_MAX_TOKENIZER_BYTES = 64 * 2**20  # a tokenizer unpacks to a few megabytes; a bomb does not get further than this
+PACKED = ("tokenizer", "words")  # texts that are kept compressed
+_MAX_PACKED_BYTES = 64 * 2**20  # they unpack to a few megabytes; a bomb does not get further than this
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,15 @@ class Artefact:
     metrics: dict[str, Any]  # of the validation and test rows; no timings, so that equal runs give equal files
     # temperature, of the probabilities; where the model predicts in int8, int8_margin: see `compute_logits`
     calibration: dict[str, float] = field(default_factory=lambda: {"temperature": 1.0})
+    words: list[str] = field(default_factory=list)  # that spelling is corrected to, if any are
 
     def save(self, folder: Path) -> Path:
         """Writes folder/model.pt: a temporary file, flushed, renamed. Returns its path."""
         fields: dict[str, Any] = {"schema": SCHEMA} | {key: getattr(self, key) for key in self.__dataclass_fields__}
         fields["tensors"] = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        fields["tokenizer"] = torch.frombuffer(bytearray(zlib.compress(self.tokenizer.encode(), 9)), dtype=torch.uint8)
+        fields["tokenizer"], fields["words"] = _pack(self.tokenizer), _pack("\n".join(self.words))
+        if not self.words:
+            del fields["words"]  # so that the versions before there were any can read it
         fields["checksum"] = _checksum(fields)
         content = BytesIO()
         torch.save(fields, content)
@@ -74,12 +78,14 @@ class Artefact:
                 f"{path} has schema {fields['schema']}, this version reads schema {SCHEMA}\nfix: update submillion"
             )
         expected = {"schema", "checksum", *cls.__dataclass_fields__}
-        if set(fields) != expected:
+        if set(fields) | {"words"} != expected:
             raise ArtefactError(f"{path}: expected the fields {sorted(expected)}, found {sorted(map(str, fields))}")
         try:
             intact = fields.pop("checksum") == _checksum(fields)
             del fields["schema"]
-            artefact = cls(tokenizer=_unpack(fields.pop("tokenizer")), **fields)
+            texts = {name: _unpack(fields.pop(name), name) for name in PACKED if name in fields}
+            words = texts["words"].split("\n") if "words" in texts else []
+            artefact = cls(tokenizer=texts["tokenizer"], words=words, **fields)
             _check_types(artefact)
         except Exception as error:  # fields of a wrong type fail in as many ways as there are types
             raise ArtefactError(f"{path} was altered: {error}") from None
@@ -98,11 +104,15 @@ def find_artefact(path: Path) -> Path:
     return file
 
 
-def _unpack(packed: Tensor) -> str:
+def _pack(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(zlib.compress(text.encode(), 9)), dtype=torch.uint8)
+
+
+def _unpack(packed: Tensor, name: str) -> str:
     inflate = zlib.decompressobj()
-    text = inflate.decompress(packed.numpy().tobytes(), _MAX_TOKENIZER_BYTES)
+    text = inflate.decompress(packed.numpy().tobytes(), _MAX_PACKED_BYTES)
     if inflate.unconsumed_tail:
-        raise ValueError(f"its tokenizer unpacks to more than {_MAX_TOKENIZER_BYTES:,} bytes")
+        raise ValueError(f"field {name!r} unpacks to more than {_MAX_PACKED_BYTES:,} bytes")
     return text.decode()
 
 
@@ -120,9 +130,9 @@ def _check_types(artefact: Artefact) -> None:
 def _checksum(fields: dict[str, Any]) -> str:
     """SHA-256 over every tensor's name, type, shape and bytes, and over the rest as sorted JSON."""
     digest = hashlib.sha256()
-    plain = {key: value for key, value in fields.items() if key not in ("tensors", "tokenizer")}
+    plain = {key: value for key, value in fields.items() if key not in ("tensors", *PACKED)}
     digest.update(json.dumps(plain, sort_keys=True).encode())
-    for name, tensor in {**fields["tensors"], "tokenizer": fields["tokenizer"]}.items():
+    for name, tensor in (fields["tensors"] | {name: fields[name] for name in PACKED if name in fields}).items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
     return digest.hexdigest()

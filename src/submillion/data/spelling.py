@@ -1,0 +1,83 @@
+"""Words that the training texts do not hold, read as the nearest word that they do: typos, and those made on purpose.
+
+Word recognition in front of a classifier (Pruthi et al., 2019, arXiv:1905.11268), by a dictionary of the training texts
+in place of their network. Two words are near where one edit makes one the other: a letter too many, missing, wrong, or
+swapped with its neighbour (Damerau, 1964, Comm. ACM 7). Such words have a form in common that is left when each loses
+one letter or none, which is how they are found without a look at every word (SymSpell, Garbe, 2012).
+"""
+
+import re
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+LEAST_COUNT = 2  # in the training texts: a word that stands there once is often misspelt itself
+# Runs of letters, but for HTML's escapes (&nbsp; and quot;), which the tokenizer may be told to read. A word of three
+# letters has too many neighbours.
+_WORD = re.compile(r"(?<!&)\b[^\W\d_]{4,}+\b(?!;)")
+
+
+class Spelling:
+    """words: in lower case, the most frequent first. An unknown word becomes the most frequent of those near it."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self._known = frozenset(self.words)
+        forms = [(hash(form), place) for place, word in enumerate(self.words) for form in _forms(word)]
+        hashes, places = np.array(forms, dtype=np.int64).reshape(-1, 2).T
+        order = np.argsort(hashes)
+        # Sorted, a tenth of a dict's memory. Forms that have the same hash by chance are told apart by `one_edit`.
+        self._hashes, self._places = array("q", hashes[order].tobytes()), array("q", places[order].tobytes())
+
+    @classmethod
+    def learned(cls, texts: Sequence[str]) -> "Spelling":
+        """From the words that stand in the texts LEAST_COUNT times or more."""
+        counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
+        known = [word for word, count in counts.items() if count >= LEAST_COUNT]
+        return cls(sorted(known, key=lambda word: (-counts[word], word)))
+
+    def correct(self, text: str) -> str:
+        """The text with each unknown word read as its nearest known one, in the case that it has; others stay."""
+        return _WORD.sub(self._corrected, text)
+
+    def _corrected(self, match: re.Match[str]) -> str:
+        word = match[0]
+        lower = word.lower()
+        nearest = "" if lower in self._known else self._nearest(lower)
+        if not nearest:
+            return word
+        if word.isupper():
+            return nearest.upper()
+        return nearest.capitalize() if word[0].isupper() else nearest
+
+    def _nearest(self, word: str) -> str:
+        """The most frequent known word at one edit from an unknown one; "" where there is none."""
+        for place in sorted({place for form in _forms(word) for place in self._with_form(hash(form))}):
+            if one_edit(word, self.words[place]):
+                return self.words[place]
+        return ""
+
+    def _with_form(self, hashed: int) -> Iterator[int]:
+        at = bisect_left(self._hashes, hashed)
+        while at < len(self._hashes) and self._hashes[at] == hashed:
+            yield self._places[at]
+            at += 1
+
+
+def one_edit(word: str, other: str) -> bool:
+    """Whether one letter added, left out, replaced, or swapped with its neighbour makes a word another."""
+    shorter = min(len(word), len(other))
+    first = next((at for at in range(shorter) if word[at] != other[at]), shorter)
+    shared_end = next((at for at in range(shorter - first) if word[-1 - at] != other[-1 - at]), shorter - first)
+    middle, other_middle = word[first : len(word) - shared_end], other[first : len(other) - shared_end]
+    if len(middle) == len(other_middle) == 2:
+        return middle == other_middle[::-1]
+    return word != other and len(middle) <= 1 and len(other_middle) <= 1
+
+
+def _forms(word: str) -> set[str]:
+    """The word, and all that is left of it when it loses one letter."""
+    return {word} | {word[:at] + word[at + 1 :] for at in range(len(word))}
