@@ -42,7 +42,7 @@ def main() -> int:
     suffix = "-few-labels-quick" if given.quick else "-few-labels"
     try:
         folder = data_folder(given.data)
-        texts, labels = read_texts(folder, 40_000)
+        texts, labels = read_texts(folder, max(40_000, len(LABELS) * max(given.rows) + given.unlabelled))
         test = read_texts(folder, given.test_rows, "test.parquet")
         runs: list[dict[str, Any]] = []
         for draw in range(given.draws):

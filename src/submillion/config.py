@@ -44,9 +44,9 @@ class ModelConfig:
     """Read HTML's tags and escapes as they would be shown, and letters that only look Latin (a Cyrillic a, full-width
     and bold ones) as Latin where the word is. The saved tokenizer does it from then on, in every export too."""
     correct_spelling: bool = False
-    """Read a word of four letters or more that the training texts do not hold twice as the most frequent word that they
-    do which is one edit from it, if any: typos, and letters wrong on purpose. For languages that put spaces between
-    words. The saved model holds these words of its training texts."""
+    """Read a word of four letters or more that the training texts do not hold as the most frequent of theirs one edit
+    from it, if there is one: typos, and letters wrong on purpose. For languages that put spaces between words. The
+    saved model holds the words of its training texts."""
     dropout: float = 0.1
     """While training: on hidden states, attention weights and the head's input."""
     freeze_base: bool = True

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from submillion.data.spelling import LEAST_COUNT, Spelling, one_edit
+from submillion.data.spelling import Spelling, one_edit
 
 KNOWN = ("company", "about", "prices", "price", "microsoft", "world", "words", "köln")
 SPELLING = Spelling(KNOWN)
@@ -57,6 +57,7 @@ def test_an_unknown_word_is_read_as_the_most_frequent_near_it_in_its_own_case(wr
         "wrd abuot2 pr1ces x_prices",  # three letters; letters beside digits and underscores
         "&nbsq; quot; &words; abuot;",  # escapes, or what may be one
         "sovereign Aktiengesellschaft Правда",
+        "companycompany" * 10_000,
         "",
         "\n 12,300 -- !?",
     ],
@@ -67,11 +68,12 @@ def test_what_is_known_far_from_it_or_no_word_stays(text):
     assert escapes.correct("&nbsq; quot;") == "&nbsq; quot;" and escapes.correct("nbsq quot") == "nbsp quota"
 
 
-def test_it_learns_words_that_stand_often_enough_by_how_often_they_do():
-    texts = ["Oil PRICES climb", "oil prices climb", "prices climbed; prices fell, quota, sea sea", "climb quota"]
+def test_it_learns_every_word_of_the_texts_by_how_often_it_stands_there_and_leaves_them_alone():
+    texts = ["Oil PRICES climb", "oil prices climb", "prices climbed prices fell, quota, sea sea", "climb quota pirces"]
     spelling = Spelling.learned(texts)
-    assert LEAST_COUNT == 2 and spelling.words == ("prices", "climb", "quota")
-    assert spelling.correct("climbe") == "climb" and spelling.correct("climbed") == "climbed"
+    assert spelling.words == ("prices", "climb", "quota", "climbed", "fell", "pirces")
+    assert spelling.correct("climbe qouta") == "climb quota"
+    assert [spelling.correct(text) for text in texts] == texts
 
 
 def test_no_words_correct_nothing():

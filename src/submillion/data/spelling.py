@@ -14,10 +14,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-LEAST_COUNT = 2  # in the training texts: a word that stands there once is often misspelt itself
 # Runs of letters, but for HTML's escapes (&nbsp; and quot;), which the tokenizer may be told to read. A word of three
-# letters has too many neighbours.
-_WORD = re.compile(r"(?<!&)\b[^\W\d_]{4,}+\b(?!;)")
+# letters has too many neighbours; one beyond forty is none.
+_WORD = re.compile(r"(?<!&)\b[^\W\d_]{4,40}+\b(?!;)")
 
 
 class Spelling:
@@ -26,18 +25,20 @@ class Spelling:
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
         self._known = frozenset(self.words)
-        forms = [(hash(form), place) for place, word in enumerate(self.words) for form in _forms(word)]
-        hashes, places = np.array(forms, dtype=np.int64).reshape(-1, 2).T
+        forms = [np.array([hash(form) for form in _forms(word)], dtype=np.int64) for word in self.words]
+        places = np.repeat(np.arange(len(forms)), [len(found) for found in forms])
+        hashes = np.concatenate([np.empty(0, dtype=np.int64), *forms])
         order = np.argsort(hashes)
         # Sorted, a tenth of a dict's memory. Forms that have the same hash by chance are told apart by `one_edit`.
         self._hashes, self._places = array("q", hashes[order].tobytes()), array("q", places[order].tobytes())
 
     @classmethod
     def learned(cls, texts: Sequence[str]) -> "Spelling":
-        """From the words that stand in the texts LEAST_COUNT times or more."""
+        """From every word of the texts, which so stay as they are. Those that stand there once are names more often
+        than mistakes: read as others they cost clean accuracy.
+        """
         counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
-        known = [word for word, count in counts.items() if count >= LEAST_COUNT]
-        return cls(sorted(known, key=lambda word: (-counts[word], word)))
+        return cls(sorted(counts, key=lambda word: (-counts[word], word)))
 
     def correct(self, text: str) -> str:
         """The text with each unknown word read as its nearest known one, in the case that it has; others stay."""

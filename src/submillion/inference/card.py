@@ -16,7 +16,6 @@ import numpy as np
 from submillion.atomic import write_atomically
 from submillion.config import Config, flat, shown
 from submillion.data.corpus import Corpus
-from submillion.data.spelling import LEAST_COUNT
 from submillion.inference.calibration import LEAST_ROWS
 from submillion.inference.markdown import line, table, text
 from submillion.inference.plan import parts
@@ -337,9 +336,9 @@ def _limits(config: Config, metrics: Mapping[str, Any], labels: int) -> str:
 def _spelling(config: Config) -> Iterator[str]:
     if config.model.correct_spelling:
         yield (
-            f"A word that the training texts hold fewer than {LEAST_COUNT} times is read as the most frequent of their "
-            "other words one letter from it, if there is one, so a name that is new may be read as another. `model.pt` "
-            "holds those words of the training texts: whoever has the file can read them."
+            "A word that the training texts do not hold is read as the most frequent of theirs that is one letter from "
+            "it, if there is one, so a name that is new may be read as another. `model.pt` holds the words of the "
+            "training texts, without their order: whoever has the file can read them."
         )
 
 
