@@ -46,7 +46,7 @@ class ModelConfig:
     correct_spelling: bool = False
     """Read a word of four letters or more that the training texts do not hold as the most frequent of theirs one edit
     from it, if there is one: typos, and letters wrong on purpose. For languages that put spaces between words. The
-    saved model holds the words of its training texts."""
+    saved model holds the words of its training texts, data.unlabelled included."""
     dropout: float = 0.1
     """While training: on hidden states, attention weights and the head's input."""
     freeze_base: bool = True

@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -5,7 +6,7 @@ import pytest
 
 from submillion.data.spelling import Spelling, one_edit
 
-KNOWN = ("company", "about", "prices", "price", "microsoft", "world", "words", "köln")
+KNOWN = ("rices", "company", "about", "prices", "price", "microsoft", "world", "words", "köln")
 SPELLING = Spelling(KNOWN)
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
@@ -44,6 +45,8 @@ def test_two_edits_are_not_one():
         ("pricee", "prices"),  # the more frequent of two that are near
         ("Comрany", "Company"),  # a Cyrillic letter
         ("KÖLM", "KÖLN"),
+        ("\u0440rices", "prices"),  # a Cyrillic letter stands for one, though "rices" is known and more frequent
+        ("the compnay's", "the company's"),
     ],
 )
 def test_an_unknown_word_is_read_as_the_most_frequent_near_it_in_its_own_case(written, read):
@@ -58,6 +61,8 @@ def test_an_unknown_word_is_read_as_the_most_frequent_near_it_in_its_own_case(wr
         "&nbsq; quot; &words; abuot;",  # escapes, or what may be one
         "sovereign Aktiengesellschaft Правда",
         "companycompany" * 10_000,
+        "wo\u0308rldd com\u00adpany com\u200bpany pricce\u0301",  # marks and what is not seen join the parts of a word
+        "prcie't O'Wolrd l’abuot",
         "",
         "\n 12,300 -- !?",
     ],
@@ -74,6 +79,13 @@ def test_it_learns_every_word_of_the_texts_by_how_often_it_stands_there_and_leav
     assert spelling.words == ("prices", "climb", "quota", "climbed", "fell", "pirces")
     assert spelling.correct("climbe qouta") == "climb quota"
     assert [spelling.correct(text) for text in texts] == texts
+    turkish = ["\u0130stanbul istanbul D\u0130KKAT"]
+    assert [Spelling.learned(turkish).correct(text) for text in turkish] == turkish
+
+
+def test_no_more_words_are_learned_than_a_model_may_hold(monkeypatch):
+    monkeypatch.setattr("submillion.data.spelling.MOST_WORDS", 2)
+    assert Spelling.learned(["fell climb prices prices climb prices"]).words == ("prices", "climb")
 
 
 def test_no_words_correct_nothing():
@@ -85,6 +97,8 @@ def test_hashes_that_differ_between_processes_do_not_show():
         "from submillion.data.spelling import Spelling\n"
         "words = [f'{a}{b}oken{c}' for a in 'abcdefgh' for b in 'rstuv' for c in 'xyz']\n"
         "texts = [f'{a}{b}okem{c}' for a in 'abcdefghi' for b in 'rstuvw' for c in 'xyz']\n"
+        "import pickle\n"
+        "print(pickle.dumps(Spelling(words)).hex())\n"
         "print([Spelling(words).correct(text) for text in texts], 'torch' in __import__('sys').modules)\n"
     )
     found = {
@@ -93,7 +107,10 @@ def test_hashes_that_differ_between_processes_do_not_show():
         ).stdout
         for seed in ("1", "2", "3")
     }
-    assert len(found) == 1 and "'arokenx'" in found.pop()
+    assert len(found) == 1
+    pickled, corrected = found.pop().splitlines()
+    assert "'arokenx'" in corrected
+    assert pickle.loads(bytes.fromhex(pickled)).correct("arokemx") == "arokenx"
 
 
 def test_an_unknown_word_is_found_among_hashes_that_collide(monkeypatch):

@@ -318,6 +318,13 @@ def test_words_are_kept_and_a_file_without_them_says_nothing_of_them(saved: Path
     assert "its checksum does not match" in refused(dropped)
 
 
+@pytest.mark.parametrize("words", ["a" * 81, "one\n\ntwo", "a\n" * 200_000 + "b"], ids=["long", "empty", "many"])
+def test_words_that_no_training_leaves_are_refused(words: str, saved: Path, tmp_path: Path) -> None:
+    packed = torch.frombuffer(bytearray(zlib.compress(words.encode())), dtype=torch.uint8)
+    path = rewrite(saved, tmp_path / "model.pt", lambda content: content.update(words=packed))
+    assert "a field does not hold what it should" in refused(path)
+
+
 def test_a_bomb_in_the_tokenizer_is_refused_before_it_unpacks(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

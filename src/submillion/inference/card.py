@@ -336,9 +336,9 @@ def _limits(config: Config, metrics: Mapping[str, Any], labels: int) -> str:
 def _spelling(config: Config) -> Iterator[str]:
     if config.model.correct_spelling:
         yield (
-            "A word that the training texts do not hold is read as the most frequent of theirs that is one letter from "
-            "it, if there is one, so a name that is new may be read as another. `model.pt` holds the words of the "
-            "training texts, without their order: whoever has the file can read them."
+            "A word of four letters or more that the training texts do not hold is read as the most frequent of theirs "
+            "that is one letter from it, if there is one, so a name that is new may be read as another. `model.pt` "
+            "holds the words of the training texts, the most frequent first: whoever has the file can read them."
         )
 
 

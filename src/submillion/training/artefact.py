@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from submillion.atomic import write_atomically
+from submillion.data.spelling import MOST_LETTERS, MOST_WORDS
 from submillion.errors import ArtefactError
 from submillion.model.base import Base
 from submillion.model.shape import EncoderShape
@@ -123,7 +124,9 @@ def _check_types(artefact: Artefact) -> None:
     based = all(isinstance(artefact.base[key], str) for key in ("name", "revision", "weights_sha256", "shape"))
     calibrated = float(artefact.calibration["temperature"]) > 0 and artefact.calibration.get("int8_margin", 0.0) >= 0
     configured = isinstance(artefact.config, dict) and isinstance(artefact.tokenizer_sha256, str)
-    if not (named and labelled and based and calibrated and configured):
+    # In lower case a letter can be two.
+    spelled = len(artefact.words) <= MOST_WORDS and all(0 < len(word) <= 2 * MOST_LETTERS for word in artefact.words)
+    if not (named and labelled and based and calibrated and configured and spelled):
         raise ValueError("a field does not hold what it should")
 
 
