@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from benchmarks import report
-from benchmarks.rows import LABELS, NoData, data_folder, read_texts
+from benchmarks.rows import ENCODER_ALONE, LABELS, NoData, data_folder, read_texts
 from submillion.config import resolve
 from submillion.data.corpus import Rows
 from submillion.errors import SubmillionError
@@ -44,12 +44,11 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
         MINILM,
         {
             "model.clean_text": False,
-            "model.correct_spelling": False,
-            "model.ngram_buckets": 0,
             "model.dropout": 0.1,
             "train.augment": 0.0,
             "train.consistency": 0.0,
-        },
+        }
+        | ENCODER_ALONE,
     ),
 }
 BUDGETS = (10_000, 50_000, 100_000, 300_000, 1_000_000)
@@ -172,7 +171,7 @@ def within(budget: int, settings: dict[str, Any]) -> dict[str, Any]:
     n-grams, which alone would be beyond the smaller budgets, and without correcting the spelling.
     """
     for place in PLACES:
-        found = settings | {"budget": budget, "model.ngram_buckets": 0, "model.correct_spelling": False} | place
+        found = settings | {"budget": budget} | ENCODER_ALONE | place
         config = resolve(recipe=MINILM, overrides=found).config
         rank = largest_rank(base_shape(config), config.model, config.lora, len(LABELS), budget)
         if rank:

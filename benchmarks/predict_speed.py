@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.report import ROOT
-from benchmarks.rows import NoData, child_environment, data_folder, read_texts, write_texts
+from benchmarks.rows import ENCODER_ALONE, NoData, child_environment, data_folder, read_texts, write_texts
+from submillion.config import flag_name
 
 BATCH = 32
 TRAINED_ROWS = 4_000
@@ -30,7 +31,7 @@ TARGETS = {"file": 8.0, "steady": 1.3, "ten": 2.5}
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predict_speed", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="2 repetitions of 640 rows: for a look, not for a claim")
-    parser.add_argument("--model", default="", help="a folder with model.pt: mean pooling, linear head, no n-grams")
+    parser.add_argument("--model", default="", help="a folder with model.pt: mean pooling, linear head, encoder alone")
     parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet; default $AGNEWS")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=7600)
@@ -82,7 +83,7 @@ def trained(folder: Path, work: Path) -> Path:
     settings = ("--data.source", str(work / "train.parquet"), "--output.dir", str(work / "model"))
     settings += ("--output.assets", str(work / "assets"), "--train.epochs", "1")
     # What the engines that it is compared with have not.
-    settings += ("--model.ngram-buckets", "0", "--model.correct-spelling", "false")
+    settings += tuple(part for key, value in ENCODER_ALONE.items() for part in (flag_name(key), str(value).lower()))
     command = [sys.executable, "-m", "submillion", "train", "--recipe", str(ROOT / "recipes" / "agnews-minilm.toml")]
     done = subprocess.run([*command, *settings], cwd=ROOT, env=child_environment(), capture_output=True, text=True)
     if done.returncode:

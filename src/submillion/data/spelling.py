@@ -83,9 +83,7 @@ def _whole(match: re.Match[str]) -> bool:
     """Whether no mark or invisible character, which are no letters, joins the run of letters to what is beside it."""
     text, start, end = match.string, match.start(), match.end()
     beside = text[start - 1 : start] + text[end : end + 1]
-    return beside.isascii() or not any(
-        unicodedata.category(one)[0] == "M" or unicodedata.category(one) == "Cf" for one in beside
-    )
+    return beside.isascii() or not any(unicodedata.category(one) in ("Mn", "Mc", "Me", "Cf") for one in beside)
 
 
 def one_edit(word: str, other: str) -> bool:

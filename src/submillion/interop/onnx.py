@@ -79,9 +79,10 @@ def export_onnx(
             report = _measured(classifier, path, rows.texts, rows.labels, report.difference)
         (part / "tokenizer.json").write_text(_tokenizer_json(classifier), encoding="utf-8")
         (part / "labels.json").write_text(json.dumps(classifier.label_names, ensure_ascii=False), encoding="utf-8")
-        if classifier.tokenizer.spelling is not None:
-            (part / "words.txt").write_text("\n".join(classifier.tokenizer.spelling.words), encoding="utf-8")
-    _print_report(report, folder, int8, classifier.tokenizer.spelling is not None)
+        spelling = classifier.tokenizer.spelling
+        if spelling is not None:
+            (part / "words.txt").write_text("\n".join(spelling.words), encoding="utf-8")
+    _print_report(report, folder, int8, words=spelling is not None)
     return report
 
 

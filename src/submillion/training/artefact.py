@@ -46,9 +46,9 @@ class Artefact:
         """Writes folder/model.pt: a temporary file, flushed, renamed. Returns its path."""
         fields: dict[str, Any] = {"schema": SCHEMA} | {key: getattr(self, key) for key in self.__dataclass_fields__}
         fields["tensors"] = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        fields["tokenizer"], fields["words"] = _pack(self.tokenizer), _pack("\n".join(self.words))
-        if not self.words:
-            del fields["words"]  # so that the versions before there were any can read it
+        fields["tokenizer"] = _pack(self.tokenizer)
+        if words := fields.pop("words"):  # a file without any can be read by the versions before there were
+            fields["words"] = _pack("\n".join(words))
         fields["checksum"] = _checksum(fields)
         content = BytesIO()
         torch.save(fields, content)
@@ -84,9 +84,8 @@ class Artefact:
         try:
             intact = fields.pop("checksum") == _checksum(fields)
             del fields["schema"]
-            texts = {name: _unpack(fields.pop(name), name) for name in PACKED if name in fields}
-            words = texts["words"].split("\n") if "words" in texts else []
-            artefact = cls(tokenizer=texts["tokenizer"], words=words, **fields)
+            words = _unpack(fields.pop("words"), "words").split("\n") if "words" in fields else []
+            artefact = cls(tokenizer=_unpack(fields.pop("tokenizer"), "tokenizer"), words=words, **fields)
             _check_types(artefact)
         except Exception as error:  # fields of a wrong type fail in as many ways as there are types
             raise ArtefactError(f"{path} was altered: {error}") from None
