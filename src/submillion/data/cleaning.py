@@ -40,7 +40,7 @@ def cleaning_normalizer(normalizer: "tokenizers.normalizers.Normalizer | None") 
 
     Lookalikes only in words that hold a Latin letter too, so that Russian and Greek stay what they are. Where the
     tokenizer lowers case, a letter's lookalikes in both cases are replaced at once: a replacement is a pass over the
-    text, and all of them take 0.2 ms of a row of AG News.
+    text, and all of them take 0.1 ms of a row of AG News.
     """
     from tokenizers import Regex, normalizers
 
@@ -49,8 +49,8 @@ def cleaning_normalizer(normalizer: "tokenizers.normalizers.Normalizer | None") 
     for letter, others in LOOKALIKES.items():
         key = letter.lower() if lowers else letter
         alike[key] = alike.get(key, "") + others
-    # Beside a Latin letter, or before one within the word.
-    latin = {rf"[{others}](?=\p{{L}}*[A-Za-z])|(?<=[A-Za-z])[{others}]": letter for letter, others in alike.items()}
+    # Before a Latin letter within the word, or right behind one. What is sought fast, the letter itself, comes first.
+    latin = {rf"[{others}](?:(?=\p{{L}}*[A-Za-z])|(?<=[A-Za-z].))": letter for letter, others in alike.items()}
     html, folds = (
         [normalizers.Replace(Regex(pattern), shown) for pattern, shown in table.items()]
         for table in (HTML, {INVISIBLE: ""} | latin)
