@@ -73,6 +73,7 @@ def few_labels(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     rows = news_rows(104, seed=3)
     pool = write_csv(folder / "pool.csv", [[text] for text, _ in rows], header=["text"])
     none_held_out = {"data__validation_fraction": 0, "data__test_fraction": 0, "train__head_first": True}
+    none_held_out |= {"model__ngram_buckets": 4096}
     data = {"text": [text for text, _ in rows[:12]], "label": [label for _, label in rows[:12]]}
     with_pool, without = (
         train(data=data, overrides=run_of(tiny_base, folder / name, **none_held_out, data__unlabelled=unlabelled))
@@ -85,6 +86,12 @@ def test_unlabelled_texts_make_a_few_labels_better(few_labels: tuple[TrainResult
     texts, labels = zip(*news_rows(100, seed=4), strict=True)
     right = [np.mean(np.array(made.classifier.predict(texts)) == np.array(labels)) for made in few_labels]
     assert right[0] > right[1]
+
+
+def test_ngrams_learn_from_the_texts_that_the_run_labelled(few_labels: tuple[TrainResult, TrainResult]) -> None:
+    tables = [made.classifier.network.ngrams.weight for made in few_labels]  # type: ignore[union-attr]
+    known = [int(table.any(dim=1).sum()) for table in tables]
+    assert known[0] > 2 * known[1] > 0
 
 
 def test_a_run_tells_how_many_texts_it_labelled_itself(few_labels: tuple[TrainResult, TrainResult]) -> None:
