@@ -1,5 +1,9 @@
 """Augmentation: what is drawn, and from what."""
 
+import pytest
+
+from submillion.data.spelling import Spelling
+from submillion.robustness import augment as module
 from submillion.robustness.augment import augment
 
 TEXTS = [
@@ -33,3 +37,16 @@ def test_no_text_is_emptied_or_lost() -> None:
     for epoch in range(20):
         found = augment(["a", "!!!", "Reuters - ", "x y"], 1.0, 0, epoch)
         assert len(found) == 4 and all(text.strip() for text in found)
+
+
+def test_spelling_is_corrected_after_the_noise() -> None:
+    spelling = Spelling.learned(TEXTS)
+    plain = augment(TEXTS, 1.0, 0, 0)
+    assert augment(TEXTS, 1.0, 0, 0, spelling) == [spelling.correct(text) for text in plain] != plain
+
+
+@pytest.mark.parametrize("processes", [2, 3, 100])
+def test_any_number_of_processes_gives_the_same(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS_A_PROCESS", 60)  # three processes at most
+    spelling = Spelling.learned(TEXTS)
+    assert augment(TEXTS, 0.5, 0, 1, spelling, processes) == augment(TEXTS, 0.5, 0, 1, spelling)

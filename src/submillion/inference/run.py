@@ -160,8 +160,11 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
         """Trains on these rows, from the parameters that there are."""
 
         def views(epoch: int) -> Tokens:
-            noisy = augment(texts, config.train.augment, config.seed, epoch)
-            return tokenizer.encode(noisy, config.model.max_length)  # no n-gram learns from noise
+            noisy = augment(
+                texts, config.train.augment, config.seed, epoch, tokenizer.spelling, torch.get_num_threads()
+            )
+            corrected = Tokenizer(tokenizer.backend, tokenizer.fingerprint)
+            return corrected.encode(noisy, config.model.max_length)  # no n-gram learns from noise
 
         network.use_int8(0.0 if compute.int8 else None)
         noisy = views if config.train.augment else None

@@ -1,0 +1,130 @@
+"""The peer without a budget: full fine-tuning by transformers, in which every parameter of the encoder trains.
+
+Rows, splits, pooling, batches, schedule and what is kept are those of submillion's recipes, so that a difference is one
+of what trains. Parameters are in fp32, products in bf16 by autocast, as most run it.
+"""
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.rows import LABELS
+from submillion.config import Config
+from submillion.data.corpus import Corpus
+from submillion.data.tokenizer import Tokenizer, Tokens
+from submillion.inference.calibration import fit_temperature
+from submillion.model.base import find_base
+from submillion.seeds import numpy_generator
+from submillion.training.batches import evaluation_batches, pad_batch, training_batches
+from submillion.training.schedule import learning_rate_factor
+
+HEAD_DROPOUT = 0.1
+LENGTH_MULTIPLE = 8
+
+
+class FullFineTuned(nn.Module):
+    """transformers' encoder, mean-pooled, and a linear head, with as much of the Classifier as measuring it reads."""
+
+    label_names: Sequence[str] = LABELS
+
+    def __init__(self, base: str, max_length: int) -> None:
+        from transformers import AutoModel
+
+        super().__init__()
+        folder = find_base(base).folder
+        self.encoder = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        if getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None  # it does not take part, and is not counted
+        self.head = nn.Linear(self.encoder.config.hidden_size, len(LABELS))
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self.temperature = 1.0
+        self._tokenizer, self._max_length = Tokenizer.from_folder(folder), max_length
+        self.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """int64 [batch, length] each -> logits, fp32 [batch, labels]."""
+        with torch.autocast(input_ids.device.type, torch.bfloat16):
+            hidden_states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0].float()
+        mask = attention_mask[:, :, None].float()
+        pooled = (hidden_states * mask).sum(dim=1) / mask.sum(dim=1)
+        return self.head(F.dropout(pooled, HEAD_DROPOUT, self.training))
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        return self._tokenizer.encode(texts, self._max_length)
+
+    def inputs(self, tokens: Tokens, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """input_ids and attention_mask, where the model is."""
+        pad_id, device = self.encoder.config.pad_token_id, self.head.weight.device
+        input_ids, attention_mask = pad_batch(tokens, rows, pad_id, self._max_length, LENGTH_MULTIPLE)
+        return input_ids.to(device, non_blocking=True), attention_mask.to(device, non_blocking=True)
+
+    @torch.inference_mode()
+    def logits(self, texts: Sequence[str] | Tokens, *_: object) -> np.ndarray:
+        """Of texts or of their tokens: fp32 [rows, labels]."""
+        self.eval()
+        tokens = texts if isinstance(texts, Tokens) else self.encode(texts)
+        found = np.zeros((len(tokens), len(LABELS)), dtype=np.float32)
+        for rows in evaluation_batches(tokens.lengths, 256):
+            found[rows] = self(*self.inputs(tokens, rows)).cpu().numpy()
+        return found
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        from scipy.special import softmax
+
+        return softmax(logits.astype(np.float64) / self.temperature, axis=1)
+
+
+def fine_tune(config: Config, corpus: Corpus) -> tuple[FullFineTuned, dict[str, Any]]:
+    """The model at the end of the epoch of the lowest validation loss, and the metrics that `train` would return.
+
+    Read of config: the base, the longest row, the seed, and of its training the batch, the rate, the epochs, the
+    warm-up, the schedule, the weight decay and the gradient's norm.
+    """
+    torch.manual_seed(config.seed)
+    settings, order = config.train, numpy_generator(config.seed, "order")
+    model = FullFineTuned(config.model.base, config.model.max_length)
+    tokens, validation = model.encode(corpus.train.texts), model.encode(corpus.validation.texts)
+    labels = torch.from_numpy(corpus.train.labels).to(model.head.weight.device)
+    matrices, others = ([p for p in model.parameters() if (p.ndim > 1) == wide] for wide in (True, False))
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    total, step = -(-len(tokens) // settings.batch_size) * settings.epochs, 0
+    best: tuple[float, int, dict[str, Tensor]] = (float("inf"), 0, {})
+    start = time.perf_counter()
+    for _ in range(settings.epochs):
+        model.train()
+        for rows in training_batches(tokens.lengths, settings.batch_size, order):
+            factor = learning_rate_factor(step, total, settings.warmup_fraction, settings.schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * factor
+            logits = model(*model.inputs(tokens, rows))
+            F.cross_entropy(logits, labels[torch.from_numpy(rows).to(labels.device)]).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm or float("inf"))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+        found = torch.from_numpy(model.logits(validation))
+        loss = F.cross_entropy(found, torch.from_numpy(corpus.validation.labels)).item()
+        if loss < best[0]:
+            best = (loss, step, copy.deepcopy(model.state_dict()))
+    seconds = time.perf_counter() - start
+    model.load_state_dict(best[2])
+    found = model.logits(validation)
+    model.temperature = fit_temperature(found, corpus.validation.labels)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    right = float((found.argmax(axis=1) == corpus.validation.labels).mean())
+    return model, {
+        "parameters": {"trainable": count, "total": count},
+        "training_seconds": seconds,
+        "temperature": model.temperature,
+        "validation": {"accuracy": right, "rows": len(validation)},
+        "best_step": best[1],
+        "steps": step,
+    }
