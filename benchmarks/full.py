@@ -22,6 +22,8 @@ from submillion.inference.calibration import fit_temperature
 from submillion.model.base import find_base
 from submillion.seeds import numpy_generator
 from submillion.training.batches import evaluation_batches, pad_batch, training_batches
+from submillion.training.loop import adamw
+from submillion.training.metrics import classification_metrics
 from submillion.training.schedule import learning_rate_factor
 
 HEAD_DROPOUT = 0.1
@@ -92,11 +94,9 @@ def fine_tune(config: Config, corpus: Corpus) -> tuple[FullFineTuned, dict[str, 
     model = FullFineTuned(config.model.base, config.model.max_length)
     tokens, validation = model.encode(corpus.train.texts), model.encode(corpus.validation.texts)
     labels = torch.from_numpy(corpus.train.labels).to(model.head.weight.device)
-    matrices, others = ([p for p in model.parameters() if (p.ndim > 1) == wide] for wide in (True, False))
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    optimizer = adamw(list(model.parameters()), settings)
     total, step = -(-len(tokens) // settings.batch_size) * settings.epochs, 0
-    best: tuple[float, int, dict[str, Tensor]] = (float("inf"), 0, {})
+    best: dict[str, Any] = {"loss": float("inf")}
     start = time.perf_counter()
     for _ in range(settings.epochs):
         model.train()
@@ -110,21 +110,20 @@ def fine_tune(config: Config, corpus: Corpus) -> tuple[FullFineTuned, dict[str, 
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-        found = torch.from_numpy(model.logits(validation))
-        loss = F.cross_entropy(found, torch.from_numpy(corpus.validation.labels)).item()
-        if loss < best[0]:
-            best = (loss, step, copy.deepcopy(model.state_dict()))
+        validation_logits = model.logits(validation)
+        metrics = classification_metrics(validation_logits, corpus.validation.labels, LABELS)
+        if metrics["loss"] < best["loss"]:
+            best = metrics
+            best_step, best_logits, best_state = step, validation_logits, copy.deepcopy(model.state_dict())
     seconds = time.perf_counter() - start
-    model.load_state_dict(best[2])
-    found = model.logits(validation)
-    model.temperature = fit_temperature(found, corpus.validation.labels)
+    model.load_state_dict(best_state)
+    model.temperature = fit_temperature(best_logits, corpus.validation.labels)
     count = sum(parameter.numel() for parameter in model.parameters())
-    right = float((found.argmax(axis=1) == corpus.validation.labels).mean())
     return model, {
         "parameters": {"trainable": count, "total": count},
         "training_seconds": seconds,
         "temperature": model.temperature,
-        "validation": {"accuracy": right, "rows": len(validation)},
-        "best_step": best[1],
+        "validation": best,
+        "best_step": best_step,
         "steps": step,
     }

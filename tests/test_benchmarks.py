@@ -6,16 +6,20 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import news
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from submillion.config import Config, flat, resolve
+from submillion.data.corpus import Corpus, load_corpus
 from submillion.errors import SubmillionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
 
 from benchmarks import accuracy, few_labels, gpu, precision, prefix, report, rows, scaling, train_speed
+from benchmarks.full import FullFineTuned, fine_tune
 
 
 def test_ratios_are_taken_within_pairs() -> None:
@@ -217,3 +221,25 @@ def test_few_labels_are_a_mean_and_a_deviation_over_draws() -> None:
     runs.append({"system": "a", "rows_a_class": 16, "accuracy": 0.9})
     assert few_labels.summary(runs) == {"a": {8: "87.0 (1.4)", 16: "90.0"}}
     assert few_labels.summary([run | {"encoder_alone": 0.8} for run in runs], "encoder_alone")["a"][16] == "80.0"
+
+
+def test_every_parameter_trains_and_the_best_epoch_is_kept(tiny_base: Path, tmp_path: Path) -> None:
+    overrides = news.run_of(tiny_base, tmp_path, train__learning_rate=3e-3, data__test_fraction=0.2)
+    config = resolve(recipe="agnews-minilm", overrides=overrides | {"data.label_names": ()}).config
+    corpus = load_corpus(config.data, 0, news.news_rows())
+    model, found = fine_tune(config, corpus)
+    assert found["steps"] == news.STEPS_AN_EPOCH * news.EPOCHS and found["best_step"] % news.STEPS_AN_EPOCH == 0
+    assert found["validation"]["accuracy"] > 0.9 and right_of(model, corpus) > 0.9
+    assert found["parameters"]["trainable"] == sum(p.numel() for p in model.parameters())
+    before = load_file(tiny_base / "model.safetensors")
+    after = dict(model.encoder.named_parameters())
+    assert before.keys() == after.keys()
+    # Keys' biases move nothing: a softmax is blind to what all of its scores share.
+    still = [name for name in before if torch.allclose(before[name], after[name].cpu(), atol=1e-5)]
+    assert all(name.endswith("key.bias") for name in still)
+
+
+def right_of(model: FullFineTuned, corpus: Corpus) -> float:
+    probabilities = model.probabilities(model.logits(corpus.test.texts))
+    assert np.allclose(probabilities.sum(axis=1), 1)
+    return float((probabilities.argmax(axis=1) == corpus.test.labels).mean())

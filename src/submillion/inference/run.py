@@ -156,6 +156,8 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
             console.print(f"precision  bf16 after all: int8 moves this encoder's features by {change:.0%}")
     metrics: dict[str, Any] = {}
 
+    plain = Tokenizer(tokenizer.backend, tokenizer.fingerprint)  # for texts whose spelling is corrected already
+
     def learn(texts: Sequence[str], rows: TokenRows, on_record: Record | None = None) -> FitResult:
         """Trains on these rows, from the parameters that there are."""
 
@@ -163,8 +165,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
             noisy = augment(
                 texts, config.train.augment, config.seed, epoch, tokenizer.spelling, torch.get_num_threads()
             )
-            corrected = Tokenizer(tokenizer.backend, tokenizer.fingerprint)
-            return corrected.encode(noisy, config.model.max_length)  # no n-gram learns from noise
+            return plain.encode(noisy, config.model.max_length)  # no n-gram learns from noise
 
         network.use_int8(0.0 if compute.int8 else None)
         noisy = views if config.train.augment else None

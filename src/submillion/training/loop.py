@@ -93,7 +93,7 @@ def fit(
     dropout = Dropout(seed, world.rank)
     parameters = [*model.encoder.parameters(), *model.head.parameters()]  # n-grams are fitted afterwards, at once
     world.check_same(train.tokens.flat, train.labels, *(p.detach().cpu().numpy() for p in parameters))
-    optimizer = _adamw(parameters, config)
+    optimizer = adamw(parameters, config)
     class_weights = _class_weights(train.labels, model.head.out_proj.out_features, config)
     weights = class_weights.to(compute.device)
     batches_an_epoch = -(-len(train) // config.batch_size)
@@ -425,7 +425,7 @@ def _validate(
     }
 
 
-def _adamw(parameters: Sequence[torch.nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
+def adamw(parameters: Sequence[torch.nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
     """AdamW (arXiv:1711.05101), decaying matrices alone: biases and norms have no scale to hold down."""
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
