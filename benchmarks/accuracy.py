@@ -30,7 +30,7 @@ from submillion.inference.calibration import calibration_metrics
 from submillion.inference.classifier import Classifier
 from submillion.inference.plan import base_shape
 from submillion.inference.robust import RobustnessOptions, measure_robustness
-from submillion.inference.run import train
+from submillion.inference.train import train
 from submillion.model.budget import largest_rank
 from submillion.training.distributed import ALONE
 from submillion.training.metrics import classification_metrics

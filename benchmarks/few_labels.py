@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import report
 from benchmarks.rows import LABELS, NoData, data_folder, read_texts, write_texts
 from submillion.errors import SubmillionError
-from submillion.inference.run import train
+from submillion.inference.train import train
 from submillion.training.loop import compute_ngrams
 
 TEXTS, ALONE = "with texts", "labels alone"

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.rows import ENCODER_ALONE, LABELS, NoData, data_folder, read_texts
-from submillion.inference.run import train
+from submillion.inference.train import train
 from submillion.training.device import choose_compute
 
 

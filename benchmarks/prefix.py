@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.rows import ENCODER_ALONE, LABELS, NoData, data_folder, read_texts
-from submillion.inference.run import train
+from submillion.inference.train import train
 
 LAYERS = 6
 HELD_OUT = 0.3

@@ -26,7 +26,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return lambda *args, **kwargs: seen.append((name, args, kwargs))
 
     for module, names in {
-        "submillion.inference.run": ["train_resolved", "predict_file", "evaluate_source"],
+        "submillion.inference.train": ["train_resolved"],
+        "submillion.inference.predict": ["predict_file"],
+        "submillion.inference.evaluate": ["evaluate_source"],
         "submillion.inference.plan": ["show_plan"],
     }.items():
         for name in names:
@@ -112,7 +114,7 @@ def test_errors_from_the_work_are_told_without_a_traceback(
     def refuse(resolved: object) -> None:
         raise BudgetError("too many")
 
-    monkeypatch.setattr(sys.modules["submillion.inference.run"], "train_resolved", refuse)
+    monkeypatch.setattr(sys.modules["submillion.inference.train"], "train_resolved", refuse)
     assert main(["train"]) == 2
     assert capsys.readouterr().err == "submillion: error: too many\n"
 
@@ -123,7 +125,7 @@ def test_an_interrupt_is_told_in_a_line(
     def interrupt(resolved: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["submillion.inference.run"], "train_resolved", interrupt)
+    monkeypatch.setattr(sys.modules["submillion.inference.train"], "train_resolved", interrupt)
     assert main(["train"]) == 130
     assert capsys.readouterr().err == "submillion: interrupted\n"
 

@@ -119,7 +119,7 @@ def test_the_rooms_are_all_there() -> None:
         ("submillion.model.lora", "def late():\n    import submillion.training.loop"),
         ("submillion.config", "from submillion import data"),
         ("submillion.training.loop", "from submillion.cli import main"),
-        ("submillion.inference.run", "from submillion.serving.app import serve"),
+        ("submillion.inference.train", "from submillion.serving.app import serve"),
         ("submillion.model.base", "from .budget import count"),
         ("submillion.model.base", "from submillion import train"),
     ],

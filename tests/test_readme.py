@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OURS = re.compile(r"(?:submillion|python3? -m submillion|python3? (train|predict)\.py)(?: (.*))?$")
 WORK = {
-    "submillion.inference.run": ["train_resolved", "quickstart", "predict_file", "evaluate_source"],
+    "submillion.inference.train": ["train_resolved", "quickstart"],
+    "submillion.inference.predict": ["predict_file"],
+    "submillion.inference.evaluate": ["evaluate_source"],
     "submillion.inference.plan": ["show_plan"],
     "submillion.interop.onnx": ["export_onnx"],
     "submillion.interop.exchange": ["export_model"],

@@ -12,7 +12,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 __all__ = ["Classifier", "train"]
 
-_HOME = {"Classifier": "submillion.inference.classifier", "train": "submillion.inference.run"}
+_HOME = {"Classifier": "submillion.inference.classifier", "train": "submillion.inference.train"}
 
 
 def __getattr__(name: str) -> object:

@@ -269,7 +269,7 @@ def _train(argv: Sequence[str]) -> None:
         return _show_help("train", TRAIN, _with_recipe(RunFlags, argv))
     resolved = resolve(argv)
     with _imports():
-        from submillion.inference.run import train_resolved
+        from submillion.inference.train import train_resolved
 
     train_resolved(resolved)
 
@@ -279,7 +279,7 @@ def _quickstart(argv: Sequence[str]) -> None:
         return _show_help("quickstart", QUICKSTART, _with_recipe(RunFlags, argv, "quickstart"))
     resolved = resolve(argv, recipe="quickstart")
     with _imports():
-        from submillion.inference.run import quickstart
+        from submillion.inference.train import quickstart
 
     quickstart(resolved)
 
@@ -303,7 +303,7 @@ def _predict(argv: Sequence[str]) -> None:
     values, words = read_flags(PredictFlags, argv, positionals=1)
     flags = overlay(PredictFlags(), values, spell=flag_name)
     with _imports():
-        from submillion.inference.run import predict_file
+        from submillion.inference.predict import predict_file
 
     to_stdout = words == ["-"] and "output" not in values
     predict_file(
@@ -331,8 +331,8 @@ def _evaluate(argv: Sequence[str]) -> None:
     if unread and not flags.robustness:
         raise ConfigError(f"{', '.join(unread)}: only read with --robustness\nfix: add it, or leave these out")
     with _imports():
+        from submillion.inference.evaluate import evaluate_source
         from submillion.inference.robust import RobustnessOptions
-        from submillion.inference.run import evaluate_source
 
     options = RobustnessOptions(flags.robustness_rows, flags.shift, flags.label_map, flags.seed, Path(flags.assets))
     evaluate_source(

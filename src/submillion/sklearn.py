@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from submillion.inference.classifier import Classifier
-    from submillion.inference.run import TrainResult
+    from submillion.inference.train import TrainResult
 
 _KEYS = {  # of the configuration, by parameter
     "base": "model.base",
@@ -131,7 +131,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def _train(self, texts: list[str], labels: np.ndarray, folder: str) -> "TrainResult":
         """labels: int64 [rows], indices into classes_."""
-        from submillion.inference.run import train_resolved
+        from submillion.inference.train import train_resolved
 
         names = [str(name).strip() for name in self.classes_]
         if not all(names) or len(set(names)) < len(names):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +118,12 @@ def test_content_follows_its_rows(tiny_base: Path) -> None:
     assert Tokens.joined([first, tokenizer.encode(["war"], 4)]).content is None
 
 
-def test_a_short_max_length_does_not_stick(tiny_base: Path) -> None:
+def test_threads_cut_each_to_its_own_length(tiny_base: Path) -> None:
     tokenizer = Tokenizer.from_folder(tiny_base)
-    before = ids(tokenizer, ["oil prices climb"])
-    tokenizer.encode(["oil prices climb"], 3)
-    assert ids(tokenizer, ["oil prices climb"]) == before
+    texts = ["oil prices climb as opec meets in the city " * 20] * 10
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda length: tokenizer.encode(texts, length).lengths.tolist(), [5, 9, 40, 200] * 50))
+    assert found == [[min(length, 182)] * 10 for length in [5, 9, 40, 200] * 50]
 
 
 def test_tokens_are_ragged_rows_of_one_flat_array(tiny_base: Path) -> None:

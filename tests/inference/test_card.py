@@ -22,7 +22,8 @@ from submillion.cli import main
 from submillion.config import Config, DataConfig, LoraConfig, ModelConfig, TrainConfig
 from submillion.data.corpus import Corpus, Rows
 from submillion.inference.card import BEGIN, END, refresh_card, render_card, short_name, wilson_interval
-from submillion.inference.run import TrainResult, evaluate_source, train
+from submillion.inference.evaluate import evaluate_source
+from submillion.inference.train import TrainResult, train
 from submillion.model.budget import count
 from submillion.training.metrics import classification_metrics
 

@@ -8,9 +8,9 @@ import pytest
 from news import news_rows, run_of
 
 from submillion.cli import main
-from submillion.inference import run
+from submillion.inference import train as train_module
 from submillion.inference.classifier import Classifier
-from submillion.inference.run import TrainResult, train
+from submillion.inference.train import TrainResult, train
 from submillion.training import device, int8
 from submillion.training.artefact import Artefact
 
@@ -75,7 +75,7 @@ def test_a_model_that_was_not_measured_is_in_int8_only_when_told(
 def test_an_encoder_that_int8_moves_too_far_trains_in_bf16(
     tiny_base: Path, news_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "MOST_CHANGE", 1e-6)
+    monkeypatch.setattr(train_module, "MOST_CHANGE", 1e-6)
     plain = train(data=news_csv, overrides=run_of(tiny_base, tmp_path, train__precision="auto", train__epochs=1))
     assert "precision  bf16 after all: int8 moves this encoder's features by" in capsys.readouterr().out
     assert plain.classifier.config.train.precision == "bf16" and "int8" not in plain.metrics

@@ -12,8 +12,9 @@ from news import LABELS, news_rows, run_of, write_csv
 
 from submillion.cli import main
 from submillion.inference.classifier import Classifier, load_network
+from submillion.inference.evaluate import evaluate_source
 from submillion.inference.robust import AG_NEWS, _shifted, _sources
-from submillion.inference.run import TrainResult, evaluate_source, train
+from submillion.inference.train import TrainResult, train
 from submillion.model.base import find_base
 from submillion.robustness.noise import CORRUPTIONS
 from submillion.training.artefact import Artefact

@@ -16,7 +16,9 @@ import pytest
 import zstandard
 from news import LABELS, news_rows
 
-from submillion.inference.run import TrainResult, evaluate_source, predict_file
+from submillion.inference.evaluate import evaluate_source
+from submillion.inference.predict import predict_file
+from submillion.inference.train import TrainResult
 
 TEXTS = [text for text, _ in news_rows(10, seed=2)]
 LINES = "".join(f"{text}\n" for text in TEXTS).encode()

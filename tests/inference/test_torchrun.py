@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from news import news_rows, run_of, write_csv
 
-from submillion.inference.run import TrainResult, predict_file, train
+from submillion.inference.predict import predict_file
+from submillion.inference.train import TrainResult, train
 from submillion.training.artefact import Artefact
 
 TIMEOUT = 240  # seconds

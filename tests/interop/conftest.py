@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from news import news_rows, run_of, write_csv
 
-from submillion.inference.run import TrainResult, train
+from submillion.inference.train import TrainResult, train
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from submillion.cli import main
 from submillion.config import LoraConfig, ModelConfig
 from submillion.data.tokenizer import Tokenizer as Ours
 from submillion.errors import ConfigError, ExportError
-from submillion.inference.run import TrainResult, train
+from submillion.inference.train import TrainResult, train
 from submillion.interop import onnx as ours
 from submillion.interop import onnx_graph
 from submillion.interop.onnx import FILES, export_onnx, quantize

@@ -1,6 +1,7 @@
 """kernels.c: how it is built, where it is not, its dropout, and what does not depend on how it is run."""
 
 import functools
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,13 @@ def test_another_processor_or_compiler_makes_its_own(fresh: Path, monkeypatch: p
     monkeypatch.setattr(kernels, "_processor", lambda: "another")
     kernels.built.cache_clear()
     assert kernels.built().libraries and len(list(fresh.iterdir())) == 4
+    compiler = fresh.parent.parent / "cc"
+    monkeypatch.setenv("CC", str(compiler))
+    for version in (1, 2):
+        compiler.write_text(f'#!/bin/sh\n# {version}\nexec {shutil.which("cc") or "gcc"} "$@"\n', encoding="utf-8")
+        compiler.chmod(0o755)
+        kernels.built.cache_clear()
+        assert kernels.built().libraries and len(list(fresh.iterdir())) == 4 + 2 * version
 
 
 def test_without_a_compiler_torch_s_operations_stand_in(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

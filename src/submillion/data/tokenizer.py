@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import tokenizers
 
 _BATCH_ROWS = 2048  # encodings kept at once: each holds far more than its ids
-_PER_TOKEN = ("ids", "special_tokens_mask")
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,6 @@ class Tokenizer:
 
         content: with `Tokens.content` too.
         """
-        self.backend.enable_truncation(max_length)
         rows: list[np.ndarray] = []
         contents: list[np.ndarray] = []
         for start in range(0, len(texts), _BATCH_ROWS):
@@ -134,9 +132,8 @@ class Tokenizer:
             if self.spelling is not None:
                 chunk = [self.spelling.correct(text) for text in chunk]
             encodings = self.backend.encode_batch_fast(chunk)
-            rows += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-            contents += [_content(encoding) for encoding in encodings if content]
-        self.backend.no_truncation()  # to_str does not depend on what was encoded before
+            rows += [_cut(encoding, max_length) for encoding in encodings]
+            contents += [_array(encoding.ids)[~_added(encoding)] for encoding in encodings if content]
         return replace(Tokens.of_rows(rows), content=Tokens.of_rows(contents) if content else None)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
@@ -144,11 +141,26 @@ class Tokenizer:
         return [self.backend.id_to_token(int(token)) or "?" for token in ids]
 
 
-def _content(encoding: "tokenizers.Encoding") -> np.ndarray:
-    """The text's own ids: what truncation cut off included, what the post-processor put around left out."""
-    pieces = [encoding, *encoding.overflowing]
-    ids, special = ([value for piece in pieces for value in getattr(piece, name)] for name in _PER_TOKEN)
-    return np.array(ids, dtype=np.int32)[np.array(special, dtype=np.int32) == 0]
+def _cut(encoding: "tokenizers.Encoding", max_length: int) -> np.ndarray:
+    """The ids, of a longer row the text's first ones between what the post-processor put around it.
+
+    The library could cut, but as a setting of the tokenizer that several threads may be encoding with.
+    """
+    ids = _array(encoding.ids)
+    if len(ids) <= max_length:
+        return ids
+    added = _added(encoding)
+    kept = np.flatnonzero(~added)[: max(0, max_length - added.sum())]
+    return ids[np.sort(np.concatenate([np.flatnonzero(added), kept]))]
+
+
+def _added(encoding: "tokenizers.Encoding") -> np.ndarray:
+    """bool [tokens]: what the post-processor put around the text; a special token that the text itself holds is not."""
+    return _array(encoding.special_tokens_mask) == 1
+
+
+def _array(values: list[int]) -> np.ndarray:
+    return np.array(values, dtype=np.int32)
 
 
 def files_hash(folder: Path) -> str:

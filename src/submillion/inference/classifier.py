@@ -29,6 +29,8 @@ class Classifier:
     model = Classifier.load("best_model")
     model.predict(["Oil prices climb as OPEC meets"])    # ["Business"]
     model.predict_proba(texts)                           # float32 [rows, labels]
+
+    Threads may share one: each gets the answers that it would get alone.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from submillion.data.corpus import Rows
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import ConfigError, DataError, ExportError
 from submillion.inference.classifier import Classifier
-from submillion.inference.run import rows_to_measure
+from submillion.inference.evaluate import rows_to_measure
 from submillion.interop.onnx_graph import to_onnx
 from submillion.training.batches import evaluation_batches, pad_batch
 

@@ -99,7 +99,9 @@ def _library(compiler: str, defines: Sequence[str], folder: Path) -> ctypes.CDLL
     Its file's name says what it was made from, so that another processor or compiler makes its own.
     """
     command = [compiler, *_FLAGS, *defines, str(SOURCE)]
-    made_from = [*command[:-1], SOURCE.read_text("utf-8"), _processor(), *map(str, _torch_openmp())]
+    at = Path(compiler).stat()  # another version of it under the same name
+    made_from = [*command[:-1], f"{at.st_size} {at.st_mtime_ns}", SOURCE.read_text("utf-8"), _processor()]
+    made_from += map(str, _torch_openmp())
     name = f"kernels-{hashlib.sha256(chr(0).join(made_from).encode()).hexdigest()[:24]}.so"
     path = folder / name
     with suppress(OSError):  # not there, or cut short by a full disk or a crash

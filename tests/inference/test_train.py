@@ -31,9 +31,9 @@ from torch import Tensor
 import submillion
 from submillion.config import flat, resolve
 from submillion.errors import BudgetError, ConfigError, DataError
-from submillion.inference import run
+from submillion.inference import train as train_module
 from submillion.inference.classifier import Classifier
-from submillion.inference.run import TrainResult, train
+from submillion.inference.train import TrainResult, train
 from submillion.model.classifier import TextClassifier
 from submillion.training.artefact import Artefact
 from submillion.training.loop import FitResult, TokenRows
@@ -118,13 +118,13 @@ def test_a_run_with_unlabelled_texts_can_be_repeated(
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, Tensor]]]:
     """Of each training, the rows it has and the parameters it starts from."""
     seen: list[tuple[int, dict[str, Tensor]]] = []
-    original = run.fit
+    original = train_module.fit
 
     def fit(network: TextClassifier, rows: TokenRows, *rest: Any) -> FitResult:
         seen.append((len(rows), {name: tensor.detach().clone() for name, tensor in network.trainable().items()}))
         return original(network, rows, *rest)
 
-    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(train_module, "fit", fit)
     return seen
 
 
@@ -152,7 +152,7 @@ def test_without_validation_rows_int8_is_tried_on_all_that_was_learned_from(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
-    monkeypatch.setattr(run, "try_int8", lambda network, tokens, *_: tried.append(len(tokens)) or {})
+    monkeypatch.setattr(train_module, "try_int8", lambda network, tokens, *_: tried.append(len(tokens)) or {})
     made = labelled_and_not(tiny_base, tmp_path, data__validation_fraction=0)
     assert tried == [270 + made.metrics["self_labelled"]]
 

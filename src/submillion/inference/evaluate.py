@@ -1,0 +1,137 @@
+"""The command evaluate: how right a saved model is on labelled rows, and how robust."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from submillion.atomic import check_writable, write_atomically
+from submillion.data.corpus import Rows, load_corpus, load_rows
+from submillion.errors import DataError
+from submillion.inference.calibration import calibration_metrics
+from submillion.inference.card import refresh_card, render_robustness
+from submillion.inference.classifier import Classifier, open_classifier
+from submillion.inference.robust import (
+    RobustnessOptions,
+    check_options,
+    measure_robustness,
+    plot_robustness,
+    print_robustness,
+)
+from submillion.training.distributed import join
+from submillion.training.metrics import classification_metrics
+from submillion.training.progress import progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def evaluate_source(
+    model: Path,
+    source: str,
+    text_column: str = "",
+    label_column: str = "",
+    base: str = "",
+    output: Path | None = None,
+    batch_size: int = 0,
+    precision: str = "auto",
+    robustness: RobustnessOptions | None = None,
+    adapter_scale: float = 1.0,
+) -> dict[str, Any]:
+    """Measures a saved model on labelled rows: a source's test split, or all rows of a single file.
+
+    Prints a table by label and returns the metrics; writes them as JSON to `output` if given. With robustness, noise,
+    style, shift and attack are measured too, plotted, and written into the model's card. Raises SubmillionError.
+    """
+    from rich.console import Console
+
+    with join() as world:
+        classifier = open_classifier(model, base, precision, adapter_scale, world)
+        if robustness:
+            check_options(robustness, classifier.label_names)
+            if world.is_first:
+                check_writable(robustness.assets)
+        rows = rows_to_measure(classifier, source, text_column, label_column)
+        start = time.perf_counter()
+        with progress("evaluating", len(rows.texts), world.is_first) as advance:
+            logits = classifier.logits(rows.texts, batch_size, advance, world)
+        metrics = classification_metrics(logits, rows.labels, classifier.label_names)
+        metrics["rows_per_second"] = len(rows.texts) / (time.perf_counter() - start)
+        probabilities = classifier.probabilities(logits)
+        calibration = calibration_metrics(probabilities, rows.labels)
+        metrics["calibration"] = {"temperature": classifier.temperature} | calibration
+        if robustness:
+            metrics["robustness"] = measure_robustness(classifier, rows, robustness, batch_size, world)
+        if output and world.is_first:
+            with write_atomically(output) as file:
+                file.write(json.dumps(metrics, indent=2) + "\n")
+        console = Console(quiet=not world.is_first)
+        _print_evaluation(console, metrics, f"{model} on {source}")
+        if robustness and world.is_first:
+            plots = plot_robustness(metrics, probabilities, rows.labels, robustness.assets)
+            print_robustness(console, metrics["robustness"], plots)
+            section = render_robustness(metrics, source, adapter_scale, [plot.name for plot in plots])
+            _refresh(console, model, section, plots)
+        return metrics
+
+
+def _refresh(console: "Console", model: Path, section: str, plots: list[Path]) -> None:
+    """Brings the model's card up to date. A folder that is not ours to write is no error of an evaluation."""
+    try:
+        card = refresh_card(model, section, plots)
+    except OSError as error:
+        console.print(f"card: not refreshed: {error}", soft_wrap=True, highlight=False, markup=False)
+        return
+    if card:
+        console.print(f"card: {card}", soft_wrap=True, highlight=False, markup=False)
+
+
+def rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+    """A source's test split, or all rows of a single file; where the model was trained on it, the rows held out then.
+
+    Raises DataError where these are none, or where the source cannot be read.
+    """
+    own, seed = classifier.config.data, classifier.config.seed
+    if source != own.source and (not Path(source).exists() or Path(source).resolve() != Path(own.source).resolve()):
+        return load_rows(source, classifier.label_names, text_column, label_column)
+    # Rows the model has trained on say nothing: take the same test rows as training did.
+    own = replace(own, source=source, text_column=text_column or own.text_column)
+    own = replace(own, label_column=label_column or own.label_column)
+    rows = load_corpus(own, seed).test
+    if not rows.texts:
+        raise DataError(
+            f"{source}: the model has trained on all of it (data.test_fraction = 0), so it cannot be measured on it"
+        )
+    return rows
+
+
+def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    console.print(title, style="bold", highlight=False, markup=False, soft_wrap=True)
+    table = Table()
+    table.add_column("label")
+    for name in ("rows", "precision", "recall", "F1"):
+        table.add_column(name, justify="right")
+    for name, found in metrics["per_label"].items():
+        table.add_row(
+            escape(name), f"{found['rows']:,}", *(f"{found[key]:.4f}" for key in ("precision", "recall", "f1"))
+        )
+    console.print(table)
+    console.print(
+        f"accuracy [bold]{metrics['accuracy']:.2%}[/bold] of {metrics['rows']:,} rows, "
+        f"macro-F1 {metrics['macro_f1']:.4f}, loss {metrics['loss']:.4f}, {metrics['rows_per_second']:.0f} rows/s",
+        highlight=False,
+    )
+    calibration = metrics["calibration"]
+    surest = ", ".join(
+        f"{accuracy:.2%} of the surest {float(share):.0%}" for share, accuracy in calibration["coverage"].items()
+    )
+    console.print(
+        f"calibration error (ECE) {calibration['ece']:.2%}, Brier {calibration['brier']:.4f}, "
+        f"temperature {calibration['temperature']:.2f}\naccuracy {surest}",
+        highlight=False,
+        soft_wrap=True,
+    )
