@@ -2,11 +2,18 @@
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from submillion.atomic import check_replaceable, write_atomically, write_folder_atomically
+from submillion.atomic import (
+    check_output,
+    check_replaceable,
+    write_atomically,
+    write_folder_atomically,
+    write_together,
+)
 from submillion.errors import ConfigError
 
 
@@ -48,6 +55,48 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
     with write_atomically(path) as file:
         file.write("x")
     assert path.read_text() == "x"
+
+
+def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    target, link = tmp_path / "real" / "file", tmp_path / "link"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    for content in ("new", "newer"):  # there is nothing at first
+        with write_atomically(link) as file:
+            file.write(content)
+        assert link.is_symlink() and target.read_text() == content
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe, found = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()), daemon=True)
+    reader.start()
+    with write_atomically(pipe) as file:
+        file.write("naïve")
+    reader.join(timeout=30)
+    assert found == ["naïve"] and pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+def test_files_that_belong_together_change_together(tmp_path: Path) -> None:
+    first, last = tmp_path / "first", tmp_path / "last"
+    write_together({first: "naïve", last: b"\x00"})
+    assert first.read_text(encoding="utf-8") == "naïve" and last.read_bytes() == b"\x00"
+    (tmp_path / "a folder").mkdir()
+    for contents in ({first: "new", last: "\ud800"}, {first: "new", tmp_path / "a folder": b"x"}):
+        with pytest.raises((UnicodeEncodeError, OSError)):
+            write_together({last: b"new"} | contents)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a folder", "first", "last"]
+
+
+def test_an_output_is_no_folder_and_nothing_that_must_stay(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text")
+    check_output(tmp_path / "new", {"the input": path, "the model": tmp_path / "none"})
+    with pytest.raises(ConfigError, match="expected a file to write, found a folder"):
+        check_output(tmp_path, {})
+    with pytest.raises(ConfigError, match="is the input, which would be lost"):
+        check_output(tmp_path / ".." / tmp_path.name / "rows.csv", {"the input": path})
 
 
 @pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o077, 0o600)])

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
 from typing import IO
@@ -15,10 +15,16 @@ from submillion.errors import ConfigError
 def write_atomically(path: Path, mode: str = "w") -> Iterator[IO]:
     """Opens a temporary file beside `path`; flushed to disk and renamed to it on success, removed on any error.
 
-    Makes the folder. Text is UTF-8 with newlines as written.
+    Makes the folder. Text is UTF-8 with newlines as written. A link stays, and what it points to is written; a device
+    or a pipe is written to as it is: renamed over, /dev/null would be a file from then on.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, mode, encoding=encoding, newline=newline) as device:
+            yield device
+        return
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
     file = NamedTemporaryFile(  # noqa: SIM115
         mode,
         encoding=encoding,
@@ -38,6 +44,16 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         Path(file.name).unlink(missing_ok=True)
         raise
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Writes all files or none: each to a temporary file first, then renamed in their order, so that the last is there
+    only where the others are."""
+    with ExitStack() as stack:
+        for path, content in reversed(list(contents.items())):  # what was entered last ends first
+            file = stack.enter_context(write_atomically(path, "wb"))
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
 
 
 @contextmanager
@@ -88,6 +104,15 @@ def check_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=folder):
         pass
+
+
+def check_output(output: Path, kept: Mapping[str, Path]) -> None:
+    """Raises ConfigError where `output` is a folder, or one of the files that must not be lost: {what it is: path}."""
+    if output.is_dir():
+        raise ConfigError(f"{output}: expected a file to write, found a folder\nfix: name a file in it")
+    for name, path in kept.items():
+        if output.exists() and path.exists() and output.samefile(path):
+            raise ConfigError(f"{output} is {name}, which would be lost\nfix: another --output")
 
 
 def _umask() -> int:

@@ -116,7 +116,8 @@ class PredictFlags:
     output: str = "predictions.csv"
     """The answers; - is standard output, the default where INPUT is -."""
     format: AnswerFormat = "auto"
-    """csv and tsv: ID,Label with the labels as integers; jsonl: an object a row; labels: a label's name a line.
+    """csv and tsv: ID,Label with the labels as integers: places among the label names, or integers as they were given;
+    jsonl: an object a row; labels: a label's name a line.
     auto: labels (with scores, csv) to standard output, else what the output's name ends in, csv for any other end."""
     scores: bool = False
     """Write the label's name and every label's probability too."""

@@ -497,7 +497,9 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
             problems[key] = f"expected {expected}, found {_quoted(values[key])}"
 
     for key, value in values.items():
-        if isinstance(value, float) and not isfinite(value):
+        if not all(map(_encodable, value if isinstance(value, tuple) else (value,))):
+            expect(key, False, "text that UTF-8 can hold")
+        elif isinstance(value, float) and not isfinite(value):
             expect(key, False, "a finite number")
         elif key in _AT_LEAST and value != "auto":
             expect(key, value >= _AT_LEAST[key], f"at least {_AT_LEAST[key]}")
@@ -514,6 +516,14 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
         elif key == "lora.targets" and (problem := _target_problem(value)):
             problems[key] = problem
     return problems
+
+
+def _encodable(value: object) -> bool:
+    """False for text from bytes that are no UTF-8, as a file's name can be: neither a recipe nor a card can hold it."""
+    try:
+        return not isinstance(value, str) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _target_problem(targets: tuple[str, ...]) -> str:

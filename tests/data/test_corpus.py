@@ -155,7 +155,9 @@ def test_titles_and_descriptions_are_joined_in_files_and_in_memory(write):
     assert list(iter_texts(path, "Title,Description")) == [corpus.train.texts]
     assert check_texts(path, "Title,Description") == 2
     names = ("World", "Sports", "Business")
-    assert "labels count from 0, or are all of 1 to" in error_of(path, label_names=names, **config)
+    assert "the labels 2, 3 stand for some of the 3 names: from 0 or from 1?" in error_of(
+        path, label_names=names, **config
+    )
     path = write("all.csv", csv + "1,Talks,Treaty\n")
     corpus = load_corpus(DataConfig(source=str(path), label_names=names, **config), 0)
     assert corpus.label_names == names and corpus.train.labels.tolist() == [2, 1, 0]
@@ -170,7 +172,7 @@ def test_agnews_as_files(agnews):
 
 def test_a_folder_with_test_rows_alone_is_measured_on_but_not_trained_on(write, tmp_path):
     write("news/test.csv", "text,label\na goal,Sports\na vote,World\na match,Sports\n")
-    rows = load_rows(str(tmp_path / "news"), ("World", "Sports"))
-    assert rows.texts == ["a goal", "a vote", "a match"] and rows.labels.tolist() == [1, 0, 1]
+    rows, own_test = load_rows(str(tmp_path / "news"), ("World", "Sports"))
+    assert own_test and rows.texts == ["a goal", "a vote", "a match"] and rows.labels.tolist() == [1, 0, 1]
     with pytest.raises(DataError, match="expected training rows, found test alone"):
         load_corpus(DataConfig(source=str(tmp_path / "news")), seed=0)

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from submillion.data.labels import is_decimal, label_indices, label_text, raw_labels, sorted_names
+from submillion.data.labels import (
+    first_number,
+    is_decimal,
+    label_indices,
+    label_text,
+    raw_labels,
+    sorted_names,
+    without_points,
+)
 from submillion.data.tables import Problems, Table
 
 
@@ -44,9 +52,10 @@ def test_integers_are_sorted_by_number_and_names_as_strings():
     assert not is_decimal("007") and not is_decimal("1.0") and not is_decimal("²") and is_decimal("0")
 
 
-def encode(values, names, own=()):
+def encode(values, names, own=(), known=None):
     table = table_of(values, own)
-    return label_indices(table, raw_labels(table, "label"), names), table.problems
+    labels = raw_labels(table, "label")
+    return label_indices(table, labels, names, first_number(labels, names, table.problems, known)), table.problems
 
 
 def test_names_and_integers_are_both_understood():
@@ -56,9 +65,26 @@ def test_names_and_integers_are_both_understood():
 
 def test_integers_count_from_1_where_they_are_all_of_1_to_the_number_of_names():
     assert encode([2, "1", 3, 2], ["World", "Sports", "Business"])[0].tolist() == [1, 0, 2, 1]
-    assert encode([2, 1], ["World", "Sports", "Business"])[0].tolist() == [2, 1]
+    assert encode([2, 1, 0], ["World", "Sports", "Business"])[0].tolist() == [2, 1, 0]
     _, problems = encode([2, 1, 3, 0], ["World", "Sports", "Business"])
     assert problems.count == 1 and "row 3: label '3' is outside 0 to 2" in problems.worded[0]
+
+
+def test_some_of_the_integers_from_1_are_read_as_in_training_and_refused_where_that_is_not_known():
+    names = ["World", "Sports", "Business"]
+    assert encode([2, 1], names, known=1)[0].tolist() == [1, 0]
+    assert encode([2, 1], names, known=0)[0].tolist() == [2, 1]
+    assert encode([0, 1], names, known=1)[0].tolist() == [0, 1]
+    assert encode(["Sports"], names)[0].tolist() == [1]
+    _, problems = encode([2, 1], names)
+    assert problems.count == 1 and "the labels 1, 2 stand for some of the 3 names" in problems.worded[0]
+
+
+def test_integers_that_a_tool_wrote_as_floats_are_integers():
+    assert without_points(["3.0", None, "10.0", "2"], []) == ["3", None, "10", "2"]
+    assert without_points(["3.0", "2.5"], []) == ["3.0", "2.5"] == without_points(["3.0", "2.5"], ["2.5"])
+    assert without_points(["3.0", "2.0"], ["2.0", "3.0"]) == ["3.0", "2.0"]  # a model of an earlier version
+    assert not is_decimal("9" * 5000) and is_decimal("9" * 18)
 
 
 def test_where_names_are_integers_only_names_count():
@@ -80,8 +106,8 @@ def test_a_class_labels_integers_count_from_0_even_where_its_names_are_integers(
 
 def test_problems_name_the_row_and_the_nearest_name():
     names = ["World", "Sports", "Business", "Sci/Tech"]
-    indices, problems = encode(["Sport", 4, None, 0.5, 3], names)
-    assert indices.tolist() == [-1, -1, -1, -1, 3]
+    indices, problems = encode(["Sport", 4, None, 0.5, 3, 0], names)
+    assert indices.tolist() == [-1, -1, -1, -1, 3, 0]
     assert problems.worded == [
         "row 3: the label is missing",
         "row 4: the label 0.5 is neither an integer nor a name",

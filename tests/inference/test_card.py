@@ -51,7 +51,7 @@ def rows_of(labels: list[int]) -> Rows:
 def made(names: tuple[str, ...] = ("x", "y"), splits: tuple[str, ...] = ("validation", "test"), **changes: Any) -> str:
     """A card without a training run: of rows that are right but for the first of each split."""
     labels = list(range(len(names))) * 3
-    corpus = Corpus(rows_of(labels), rows_of([]), rows_of([]), names, "made up", "", "", (), [])
+    corpus = Corpus(rows_of(labels), rows_of([]), rows_of([]), names, "made up", "", "", (), "", None, [])
     corpus = replace(corpus, **{split: rows_of(labels) for split in splits})
     config = changes.pop("config", Config(data=DataConfig(source="someone/texts")))
     base = changes.pop("base", HUB_BASE)
@@ -356,7 +356,7 @@ def test_a_card_that_cannot_be_written_is_no_error(
     def refuse(*args: object) -> None:
         raise PermissionError(13, "Permission denied", "README.md")
 
-    monkeypatch.setattr("submillion.inference.card.write_card", refuse)
+    monkeypatch.setattr("submillion.inference.card.put_beside", refuse)
     assert main(["evaluate", *measured.flags]) == 0
     assert "card: not refreshed" in capsys.readouterr().out
 

@@ -1,6 +1,7 @@
 """Measuring a saved model on labelled rows."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from news import LABELS, news_rows, read_csv, run_of, write_csv
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support
 
-from submillion.errors import DataError
+from submillion.errors import ConfigError, DataError
 from submillion.inference.evaluate import evaluate_source
 from submillion.inference.train import TrainResult, train
 
@@ -54,11 +55,66 @@ def test_on_its_own_training_file_only_the_test_rows_are_measured(trained: Train
     assert metrics["calibration"]["ece"] == pytest.approx(expected["ece"], abs=1e-6)
 
 
-def test_so_it_is_where_its_path_is_spelled_in_another_way(
-    trained: TrainResult, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+def test_so_it_is_wherever_the_file_lies_now(
+    trained: TrainResult, news_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    moved = shutil.copy(news_csv, tmp_path / "moved.csv")
+    assert evaluate_source(trained.folder, str(moved))["rows"] == trained.metrics["test"]["rows"]
     monkeypatch.chdir(news_csv.parent)
     assert evaluate_source(trained.folder, news_csv.name)["rows"] == trained.metrics["test"]["rows"]
+
+
+def test_a_training_file_that_has_changed_is_refused_and_its_new_rows_are_measured_from_another(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    path, rows, new = tmp_path / "news.csv", news_rows(), news_rows(3, seed=9)
+    write_csv(path, rows)
+    result = train(data=path, overrides=run_of(tiny_base, tmp_path, train__epochs=1))
+    for changed in (rows + new, rows[1:], [(text, f"another {label}") for text, label in rows]):
+        write_csv(path, changed)
+        with pytest.raises(DataError, match=r"no longer those that the model was trained on|is none of"):
+            evaluate_source(result.folder, str(path))
+    assert evaluate_source(result.folder, str(write_csv(tmp_path / "new.csv", new)))["rows"] == len(new)
+
+
+def test_the_training_rows_of_a_source_with_test_rows_of_its_own_are_refused(tiny_base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "news"
+    folder.mkdir()
+    write_csv(folder / "train.csv", news_rows())
+    write_csv(folder / "test.csv", news_rows(4, seed=5))
+    result = train(data=folder, overrides=run_of(tiny_base, tmp_path, train__epochs=1))
+    assert evaluate_source(result.folder, str(folder))["rows"] == 12
+    with pytest.raises(DataError, match="has trained on all of its rows"):
+        evaluate_source(result.folder, str(folder / "train.csv"))
+
+
+def test_integers_stand_for_the_names_that_they_stood_for_in_training(tiny_base: Path, tmp_path: Path) -> None:
+    """A test split, and a file to measure on, that lack the last label do not say that labels count from 1."""
+
+    def numbered(rows: list[tuple[str, str]], first: int = 1) -> list[tuple[str, str]]:
+        return [(text, str(LABELS.index(label) + first)) for text, label in rows]
+
+    folder, some = tmp_path / "news", [row for row in news_rows(6, seed=5) if row[1] != LABELS[-1]]
+    folder.mkdir()
+    write_csv(folder / "train.csv", numbered(news_rows()))
+    write_csv(folder / "test.csv", numbered(some))
+    result = train(data=folder, overrides=run_of(tiny_base, tmp_path, data__label_names=list(LABELS)))
+    named = evaluate_source(result.folder, str(write_csv(tmp_path / "named.csv", some)))
+    assert named["accuracy"] == result.metrics["test"]["accuracy"] > 0.8
+    for first in (1, 0):
+        path = write_csv(tmp_path / f"from_{first}.csv", numbered(some, first))
+        assert evaluate_source(result.folder, str(path))["accuracy"] == named["accuracy"]
+
+
+@pytest.mark.parametrize("name", ["labelled.csv", "best_model/model.pt", "."])
+def test_the_metrics_are_not_written_over_what_is_read(
+    name: str, trained: TrainResult, half_right_csv: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(trained.folder, tmp_path / "best_model")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=r"would be lost|expected a file"):
+        evaluate_source(model, str(half_right_csv), output=tmp_path / name)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_source_without_test_rows_for_the_model_is_refused(tiny_base: Path, news_csv: Path, tmp_path: Path) -> None:

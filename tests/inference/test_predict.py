@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from submillion.errors import ArtefactError, ConfigError, DataError
 from submillion.inference import predict as predict_module
+from submillion.inference.answers import answer_lines
 from submillion.inference.classifier import Classifier
 from submillion.inference.evaluate import evaluate_source
 from submillion.inference.predict import predict_file
@@ -68,6 +69,13 @@ def test_scores_change_no_label(trained: TrainResult, texts_csv: Path, tmp_path:
     for name, scores in (("plain.csv", False), ("scored.csv", True)):
         predict_file(texts_csv, trained.folder, tmp_path / name, scores=scores)
     assert read_csv(tmp_path / "plain.csv") == [row[:2] for row in read_csv(tmp_path / "scored.csv")]
+
+
+def test_integers_come_back_as_they_were_given() -> None:
+    labels, probabilities = np.array([2, 0]), np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1]], dtype=np.float32)
+    assert answer_lines("csv", ["1", "2", "10"], 5, labels, None) == "5,10\n6,1\n"
+    assert '"label": 10, "name": "10"' in answer_lines("jsonl", ["1", "2", "10"], 0, labels, probabilities)
+    assert answer_lines("tsv", ["1", "2", "ten"], 0, labels, None) == "0\t2\n1\t0\n"
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -176,7 +184,7 @@ def test_a_bad_file_leaves_the_earlier_answers(
 
 def test_the_input_is_not_written_over(trained: TrainResult, texts_csv: Path) -> None:
     before = texts_csv.read_bytes()
-    with pytest.raises(ConfigError, match="is the input: its rows would be lost"):
+    with pytest.raises(ConfigError, match="is the input, which would be lost"):
         predict_file(texts_csv, trained.folder, texts_csv.parent / ".." / texts_csv.parent.name / texts_csv.name)
     assert texts_csv.read_bytes() == before
 
@@ -305,8 +313,10 @@ def test_odd_label_names_are_printed_by_evaluate(
 # The object a user holds
 
 
-def test_threads_that_predict_at_once_get_what_each_gets_alone(trained: TrainResult) -> None:
-    model = Classifier.load(trained.folder)
+@pytest.mark.parametrize("fresh", [True, False], ids=["trained", "loaded"])
+def test_threads_that_predict_at_once_get_what_each_gets_alone(fresh: bool, trained: TrainResult) -> None:
+    model = trained.classifier if fresh else Classifier.load(trained.folder)
+    assert model.network.merged  # or each would merge the adapters, and two at once twice
     requests = [[f"{text} " * 60 for text in TEXTS[start : start + 3]] for start in range(8)]
     alone = [model.logits(texts) for texts in requests]
     assert all(len(texts[0].split()) > model.config.model.max_length for texts in requests)

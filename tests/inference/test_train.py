@@ -1,6 +1,7 @@
 """A whole run: what it leaves, that it learns, that it can be repeated, and what it refuses before it starts."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -518,3 +519,37 @@ def test_a_model_with_n_grams_comes_back_bit_for_bit(whole_texts: TrainResult, t
         whole_texts.folder / "config.toml", late_rows(), {"output.dir": str(tmp_path), "output.assets": str(tmp_path)}
     )
     assert_same_tensors(whole_texts.folder / "model.pt", again.folder / "model.pt")
+
+
+# What a run must not be written over, and what it could not write
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.toml", "metrics.json", "history.jsonl"])
+def test_a_folder_with_files_of_somebody_else_is_refused(name: str, tiny_base: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"found {re.escape(name)} without a model.pt"):
+        train(data=news_rows(4), overrides=run_of(tiny_base, tmp_path) | {"output.dir": str(tmp_path)})
+    assert (tmp_path / name).read_text(encoding="utf-8") == "mine"
+
+
+def test_a_name_that_no_utf_8_holds_is_refused_before_training(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.source: expected text that UTF-8 can hold, found .*caf"):
+        train(data=f"{tmp_path}/caf\udce9.csv", overrides=run_of(tiny_base, tmp_path))
+    assert not (tmp_path / "best_model").exists()
+
+
+def test_a_save_that_fails_leaves_the_earlier_model_with_its_own_card(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_base, tmp_path, train__epochs=1)
+    folder = train(data=news_rows(8), overrides=run).folder
+    texts = ("model.pt", "metrics.json", "config.toml", "history.jsonl", "README.md")
+    before = {name: (folder / name).read_bytes() for name in texts}
+
+    def no_space(artefact: Artefact) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Artefact, "content", no_space)
+    with pytest.raises(OSError, match="No space"):
+        train(data=news_rows(8), overrides=run | {"lora.rank": 3})
+    assert {name: (folder / name).read_bytes() for name in texts} == before

@@ -1,5 +1,6 @@
 """Labelled texts in three splits, checked: what training reads."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,14 @@ import numpy as np
 
 from submillion.config import DataConfig
 from submillion.data.files import check_texts, iter_texts
-from submillion.data.labels import check_names, label_indices, raw_labels, sorted_names
+from submillion.data.labels import (
+    check_names,
+    first_number,
+    label_indices,
+    raw_labels,
+    sorted_names,
+    without_points,
+)
 from submillion.data.sources import Source, read_source
 from submillion.data.splits import near_duplicate_groups, stratified_group_split
 from submillion.data.tables import Table, checked_texts
@@ -36,6 +44,10 @@ class Corpus:
     """Of the data set, owner/name; empty where the rows did not come from the hub."""
     cut: tuple[str, ...]
     """The splits that were cut from the training rows, because the source has none of its own."""
+    sha256: str
+    """Of the training rows before anything was cut from them: `rows_sha256`."""
+    first_label: int | None
+    """The integer that stood for the first label name, 0 or 1; None where the rows held names."""
     unlabelled: list[str]
     """Texts of config.unlabelled, each once, without those of the three splits."""
 
@@ -53,8 +65,9 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
     source = read_source(config, data)
     if "train" not in source.splits:
         raise DataError(f"{source.described}: expected training rows, found {', '.join(source.splits)} alone")
-    label_names, splits = _rows_of(source, config.label_names)
+    label_names, first_label, splits = _rows_of(source, config.label_names)
     train, cuts = splits["train"], []
+    sha256 = rows_sha256(train, label_names)
     missing = [split for split in ("test", "validation") if split not in splits]
     fractions = {"test": config.test_fraction, "validation": config.validation_fraction}
     for split in missing:
@@ -80,6 +93,8 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         source.notice,
         source.hub_id,
         cut_splits,
+        sha256,
+        first_label,
         _unlabelled(config, [train, splits["validation"], splits["test"]]) if config.unlabelled else [],
     )
 
@@ -98,30 +113,57 @@ def _unlabelled(config: DataConfig, splits: Sequence[Rows]) -> list[str]:
     return texts
 
 
-def load_rows(source: str, label_names: Sequence[str], text_column: str = "", label_column: str = "") -> Rows:
-    """Labelled rows to measure a model on: the source's test split, or all its rows where it has no splits.
+def load_rows(
+    source: str,
+    label_names: Sequence[str],
+    text_column: str = "",
+    label_column: str = "",
+    first_label: int | None = None,
+) -> tuple[Rows, bool]:
+    """Labelled rows to measure a model on: the source's test split, or all its rows where it has no splits; and whether
+    they are a test split.
 
     Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
-    Raises DataError as `load_corpus` does.
+    first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. Raises DataError as
+    `load_corpus` does.
     """
     found = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
     table = found.splits.get("test") or found.splits["train"]
-    return _checked_rows(table, tuple(label_names))[1]
+    texts, labels = _columns(table)
+    labels = without_points(labels, label_names)
+    first = first_number(labels, label_names, table.problems, first_label)
+    return _checked_rows(table, texts, labels, label_names, first), "test" in found.splits
+
+
+def rows_sha256(rows: Rows, label_names: Sequence[str]) -> str:
+    """Of the texts and the names of their labels, in order."""
+    digest = hashlib.sha256()
+    for text, label in zip(rows.texts, rows.labels.tolist(), strict=True):
+        digest.update(f"{len(text)} {text}\n{label_names[label]}\n".encode())
+    return digest.hexdigest()
 
 
 def _at(rows: Rows, indices: np.ndarray) -> Rows:
     return Rows([rows.texts[index] for index in indices], rows.labels[indices])
 
 
-def _rows_of(source: Source, given: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Rows]]:
-    """Label names (the given ones, else the source's own, else those of the training rows), and the checked splits."""
+def _rows_of(source: Source, given: Sequence[str]) -> tuple[tuple[str, ...], int | None, dict[str, Rows]]:
+    """Label names (the given ones, else the source's own, else those of the training rows), what integer stands for the
+    first, and the checked splits."""
     names = _agreed_names(source, given)
+    columns = {
+        split: _columns(source.splits[split]) for split in ("train", "validation", "test") if split in source.splits
+    }
+    every = without_points([label for _, labels in columns.values() for label in labels], names)
+    if not names:
+        own = len(columns["train"][1])
+        names = sorted_names(label for label in every[:own] if label is not None)
+    first = first_number(every, names, source.splits["train"].problems)
     splits: dict[str, Rows] = {}
-    for split in ("train", "validation", "test"):  # train first: it may have to say what the labels are
-        if split not in source.splits:
-            continue
-        table = source.splits[split]
-        names, splits[split] = _checked_rows(table, names)
+    start = 0
+    for split, (texts, labels) in columns.items():  # train first
+        table, end = source.splits[split], start + len(labels)
+        splits[split], start = _checked_rows(table, texts, every[start:end], names, first), end
         if split == "train":
             check_names(names, table.problems.where)
             present = [names[index] for index in np.unique(splits[split].labels)]
@@ -129,18 +171,22 @@ def _rows_of(source: Source, given: Sequence[str]) -> tuple[tuple[str, ...], dic
                 raise DataError(
                     f"{table.problems.where}: expected two labels or more in the rows, found {present[0]!r} only"
                 )
-    return names, splits
+    return names, first, splits
 
 
-def _checked_rows(table: Table, names: tuple[str, ...]) -> tuple[tuple[str, ...], Rows]:
-    """The rows with the label names they index, those of the rows themselves where none are given."""
+def _columns(table: Table) -> tuple[list[str], list[str | None]]:
+    """Texts and labels as they stand, what is wrong with them among the table's problems."""
     text_column, label_column = table.columns
-    texts, labels = checked_texts(table, text_column), raw_labels(table, label_column)
-    if not names:
-        names = sorted_names(label for label in labels if label is not None)
-    indices = label_indices(table, labels, names)
+    return checked_texts(table, text_column), raw_labels(table, label_column)
+
+
+def _checked_rows(
+    table: Table, texts: list[str], labels: Sequence[str | None], names: Sequence[str], first: int | None
+) -> Rows:
+    """Raises DataError with every problem of the table."""
+    indices = label_indices(table, labels, names, first)
     table.problems.check()
-    return names, Rows(texts, indices)
+    return Rows(texts, indices)
 
 
 def _agreed_names(source: Source, given: Sequence[str]) -> tuple[str, ...]:

@@ -1,12 +1,16 @@
 """Raw labels (integers, names, booleans) to indices into label_names."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from submillion.data.tables import Table, is_missing
+from submillion.data.tables import Problems, Table, is_missing
 from submillion.errors import DataError, did_you_mean
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_WITH_POINT = re.compile(_INTEGER.pattern + r"(\.0+)?")
 
 
 def label_text(value: Any) -> str | None:
@@ -28,9 +32,9 @@ def label_text(value: Any) -> str | None:
 
 
 def is_decimal(text: str) -> bool:
-    """True for an integer as it is usually written: '7', '-1', not '07' (which may be a code, so a name)."""
-    digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and str(int(digits)) == digits
+    """True for an integer as it is usually written: '7', '-1', not '07' (which may be a code, so a name), nor one of
+    more than 18 digits."""
+    return bool(_INTEGER.fullmatch(text))
 
 
 def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
@@ -64,16 +68,52 @@ def raw_labels(table: Table, column: str) -> list[str | None]:
     return found
 
 
-def label_indices(table: Table, labels: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
+def without_points(labels: Sequence[str | None], names: Sequence[str]) -> list[str | None]:
+    """The labels, '3' for '3.0' where all are such numbers: integers, in a file that some tool wrote as floats.
+
+    Where a label as it is stands among the names, it stays.
+    """
+    present = {label for label in labels if label is not None}
+    if present & set(names) or not all(map(_WITH_POINT.fullmatch, present)):
+        return list(labels)
+    return [label and label.partition(".")[0] for label in labels]
+
+
+def first_number(
+    labels: Iterable[str | None], names: Sequence[str], problems: Problems, known: int | None = None
+) -> int | None:
+    """The integer that stands for the first name: 0, or 1 where the labels are all of 1 to the number of names, as in
+    AG News' own files. None where no integer stands for a name: there is none, or some names are integers themselves,
+    and then only names count.
+
+    known: what it was in the rows that a model was trained on. Where neither it nor the labels tell, that is a problem.
+    """
+    found = {label for label in labels if label is not None and is_decimal(label)}
+    if not found or any(map(is_decimal, names)):
+        return None
+    from_one = {str(number) for number in range(1, len(names) + 1)}
+    if found == from_one:
+        return 1
+    if "0" in found or not found <= from_one:  # what lies outside is told row by row
+        return 0
+    if known is None:
+        problems.add(
+            f"the labels {', '.join(sorted(found, key=int)[:10])} stand for some of the {len(names)} names: from 0 or "
+            f"from 1? There is neither a 0 nor all of 1 to {len(names)}; write the names themselves"
+        )
+    return known or 0
+
+
+def label_indices(
+    table: Table, labels: Sequence[str | None], names: Sequence[str], first: int | None = None
+) -> np.ndarray:
     """int64 [rows]: the place of each label in names; -1, and a problem of the table, where it has none.
 
-    An integer that is no name itself counts from 0, or from 1 where the labels are all of 1 to the number of names, as
-    in AG News' own files. Where some names are integers too, only names count.
+    first: of `first_number`.
     """
     places = {name: place for place, name in enumerate(names)}
-    counted = not any(map(is_decimal, names))
-    if counted:
-        first = int(set(labels) == {str(place) for place in range(1, len(names) + 1)})
+    counted = first is not None
+    if first is not None:
         places |= {str(place + first): place for place in range(len(names))}
     indices = np.fromiter((-1 if label is None else places.get(label, -1) for label in labels), np.int64, len(labels))
     for index in np.flatnonzero(indices < 0).tolist():

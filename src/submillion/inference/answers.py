@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from submillion.data.labels import is_decimal
 from submillion.errors import ConfigError
 
 
@@ -39,7 +40,8 @@ def answer_lines(
 
     labels: the label's name. csv, tsv: the ID, counted from first_id, the label as an integer; with probabilities the
     name and a probability a label. jsonl: the same with names, {"id": 0, "label": 2, "name": "World"}, and
-    "probabilities" by name.
+    "probabilities" by name. The integer is the label's place among the names, or, where all names are integers, the
+    name: the labels come back as they were given.
     """
     names = [label_names[label] for label in labels]
     if format == "labels":
@@ -57,8 +59,9 @@ def _rows(
     names: Sequence[str],
     probabilities: np.ndarray | None,
 ) -> Iterator[dict]:
+    integers = all(map(is_decimal, label_names))
     for index, (label, name) in enumerate(zip(labels, names, strict=True)):
-        row = {"id": first_id + index, "label": int(label), "name": name}
+        row = {"id": first_id + index, "label": int(name if integers else label), "name": name}
         if probabilities is not None:
             found = (round(float(p), 6) for p in probabilities[index])
             row["probabilities"] = dict(zip(label_names, found, strict=True))

@@ -86,11 +86,12 @@ def render_robustness(metrics: Mapping[str, Any], source: str, adapter_scale: fl
     return "\n\n".join(told)
 
 
-def write_card(folder: Path, card: str, plots: Sequence[Path]) -> None:
-    """Writes the card to folder/README.md, and the plots beside it, where the hub shows them. Raises OSError."""
-    _beside(folder, plots)
-    with write_atomically(folder / FILE_NAME) as file:
-        file.write(card)
+def put_beside(folder: Path, plots: Sequence[Path]) -> None:
+    """Copies the plots to where the card is, for the hub to show them. Raises OSError."""
+    for plot in plots:
+        if plot.resolve() != (folder / plot.name).resolve():
+            with write_atomically(folder / plot.name, "wb") as file:
+                file.write(plot.read_bytes())
 
 
 def refresh_card(model: Path, section: str, plots: Sequence[Path]) -> Path | None:
@@ -108,7 +109,9 @@ def refresh_card(model: Path, section: str, plots: Sequence[Path]) -> Path | Non
     _, end, after = rest.partition(END)
     if not (begin and end):
         return None
-    write_card(path.parent, f"{before}{BEGIN}\n\n{section}\n\n{END}{after}", plots)
+    put_beside(path.parent, plots)
+    with write_atomically(path) as file:
+        file.write(f"{before}{BEGIN}\n\n{section}\n\n{END}{after}")
     return path
 
 
@@ -413,10 +416,3 @@ def _mistakes(confusion: np.ndarray, names: Sequence[str]) -> Iterator[str]:
 def _pictures(plots: Sequence[str]) -> Iterator[str]:
     for name in plots:
         yield f"![{ABOUT.get(Path(name).stem, 'plot')}]({name})"
-
-
-def _beside(folder: Path, plots: Sequence[Path]) -> None:
-    for plot in plots:
-        if plot.resolve() != (folder / plot.name).resolve():
-            with write_atomically(folder / plot.name, "wb") as file:
-                file.write(plot.read_bytes())

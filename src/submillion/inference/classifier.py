@@ -1,8 +1,9 @@
 """The object a user holds: a saved model, ready to predict."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,13 +42,17 @@ class Classifier:
         config: Config,
         compute: Compute,
         temperature: float = 1.0,
+        trained_rows: Mapping[str, Any] | None = None,
     ) -> None:
+        """trained_rows: `Artefact.rows`. Merges the network's adapters: threads that share it must not do it twice."""
+        network.merge()
         self.network = network
         self.tokenizer = tokenizer
         self.label_names = tuple(label_names)
         self.config = config
         self.compute = compute
         self.temperature = temperature
+        self.trained_rows = dict(trained_rows or {})
 
     @classmethod
     def load(
@@ -84,11 +89,11 @@ class Classifier:
         if precision == "auto" and (margin is None or adapter_scale != 1):
             compute = replace(compute, int8=False)
         network.to_compute(compute.dtype, compute.device)
-        network.merge()
         network.use_int8((margin or 0.0) if compute.int8 else None)
         spelling = Spelling(artefact.words) if artefact.words else None
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256, spelling)
-        return cls(network, tokenizer, artefact.label_names, config, compute, artefact.calibration["temperature"])
+        temperature = artefact.calibration["temperature"]
+        return cls(network, tokenizer, artefact.label_names, config, compute, temperature, artefact.rows)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, precision: str = "auto") -> "Classifier":

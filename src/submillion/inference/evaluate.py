@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from submillion.atomic import check_writable, write_atomically
-from submillion.data.corpus import Rows, load_corpus, load_rows
+from submillion.atomic import check_output, check_writable, write_atomically
+from submillion.data.corpus import Rows, load_corpus, load_rows, rows_sha256
 from submillion.errors import DataError
 from submillion.inference.calibration import calibration_metrics
 from submillion.inference.card import refresh_card, render_robustness
@@ -19,6 +19,7 @@ from submillion.inference.robust import (
     plot_robustness,
     print_robustness,
 )
+from submillion.training.artefact import model_file
 from submillion.training.distributed import join
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import progress
@@ -47,11 +48,14 @@ def evaluate_source(
     from rich.console import Console
 
     with join() as world:
+        if output:
+            check_output(output, _read_files(model, Path(source)))
         classifier = open_classifier(model, base, precision, adapter_scale, world)
         if robustness:
             check_options(robustness, classifier.label_names)
-            if world.is_first:
-                check_writable(robustness.assets)
+        if world.is_first:
+            for folder in ([output.parent] if output else []) + ([robustness.assets] if robustness else []):
+                check_writable(folder)
         rows = rows_to_measure(classifier, source, text_column, label_column)
         start = time.perf_counter()
         with progress("evaluating", len(rows.texts), world.is_first) as advance:
@@ -63,17 +67,23 @@ def evaluate_source(
         metrics["calibration"] = {"temperature": classifier.temperature} | calibration
         if robustness:
             metrics["robustness"] = measure_robustness(classifier, rows, robustness, batch_size, world)
+        console = Console(quiet=not world.is_first)
+        _print_evaluation(console, metrics, f"{model} on {source}")
         if output and world.is_first:
             with write_atomically(output) as file:
                 file.write(json.dumps(metrics, indent=2) + "\n")
-        console = Console(quiet=not world.is_first)
-        _print_evaluation(console, metrics, f"{model} on {source}")
         if robustness and world.is_first:
             plots = plot_robustness(metrics, probabilities, rows.labels, robustness.assets)
             print_robustness(console, metrics["robustness"], plots)
             section = render_robustness(metrics, source, adapter_scale, [plot.name for plot in plots])
             _refresh(console, model, section, plots)
         return metrics
+
+
+def _read_files(model: Path, source: Path) -> dict[str, Path]:
+    """What the metrics must not be written over."""
+    files = source.iterdir() if source.is_dir() else [source]
+    return {f"read as {path.name}": path for path in files} | {"the model": model_file(model)}
 
 
 def _refresh(console: "Console", model: Path, section: str, plots: list[Path]) -> None:
@@ -92,18 +102,26 @@ def rows_to_measure(classifier: Classifier, source: str, text_column: str, label
 
     Raises DataError where these are none, or where the source cannot be read.
     """
-    own, seed = classifier.config.data, classifier.config.seed
-    if source != own.source and (not Path(source).exists() or Path(source).resolve() != Path(own.source).resolve()):
-        return load_rows(source, classifier.label_names, text_column, label_column)
-    # Rows the model has trained on say nothing: take the same test rows as training did.
-    own = replace(own, source=source, text_column=text_column or own.text_column)
-    own = replace(own, label_column=label_column or own.label_column)
-    rows = load_corpus(own, seed).test
-    if not rows.texts:
+    own, known, names = classifier.config.data, classifier.trained_rows, classifier.label_names
+    same_path = source == own.source or (Path(source).exists() and Path(source).resolve() == Path(own.source).resolve())
+    if same_path:
+        text_column, label_column = text_column or own.text_column, label_column or own.label_column
+    rows, own_test = load_rows(source, names, text_column, label_column, known.get("first_label"))
+    if own_test:
+        return rows
+    trained_on = known["sha256"] == rows_sha256(rows, names) if "sha256" in known else same_path
+    if not trained_on and same_path:
         raise DataError(
-            f"{source}: the model has trained on all of it (data.test_fraction = 0), so it cannot be measured on it"
+            f"{source}: its rows are no longer those that the model was trained on, so which of them it has seen "
+            "cannot be told\nfix: give the rows to measure as a file of another name"
         )
-    return rows
+    if not trained_on:
+        return rows
+    # Rows the model has trained on say nothing: take the same test rows as training did.
+    own = replace(own, source=source, label_names=names, text_column=text_column, label_column=label_column)
+    if not known.get("test_cut", own.test_fraction > 0):
+        raise DataError(f"{source}: the model has trained on all of its rows, so it cannot be measured on them")
+    return load_corpus(replace(own, unlabelled=""), classifier.config.seed).test
 
 
 def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -> None:

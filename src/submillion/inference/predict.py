@@ -9,12 +9,12 @@ from typing import IO
 
 import numpy as np
 
-from submillion.atomic import write_atomically
+from submillion.atomic import check_output, write_atomically
 from submillion.data.files import check_texts, find_input, iter_texts, stream_texts
 from submillion.errors import ConfigError
 from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.classifier import is_checkpoint, open_classifier
-from submillion.training.artefact import find_artefact
+from submillion.training.artefact import find_artefact, model_file
 from submillion.training.distributed import World, join
 from submillion.training.progress import progress
 
@@ -51,8 +51,8 @@ def predict_file(
             raise ConfigError("standard input can only be read by one process\nfix: without torchrun, or give a file")
         if input == STANDARD and text_column:
             raise ConfigError("--text-column: standard input is a text a line, without columns\nfix: leave it out")
-        if STANDARD not in (input, output) and output.exists() and input.exists() and output.samefile(input):
-            raise ConfigError(f"{output} is the input: its rows would be lost\nfix: another --output")
+        if output != STANDARD:
+            check_output(output, {"the input": input, "the model": model_file(model)})
         total = 0 if input == STANDARD else check_texts(input, text_column)
         classifier = open_classifier(model, base, precision, adapter_scale, world)
         chunks = stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column)

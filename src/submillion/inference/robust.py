@@ -10,9 +10,9 @@ import numpy as np
 
 from submillion.config import DataConfig
 from submillion.data.corpus import Rows
-from submillion.data.labels import raw_labels
+from submillion.data.labels import raw_labels, without_points
 from submillion.data.sources import read_source
-from submillion.data.tables import Table, checked_texts
+from submillion.data.tables import checked_texts
 from submillion.errors import ConfigError, DataError
 from submillion.inference.card import short_name
 from submillion.inference.classifier import Classifier
@@ -112,8 +112,9 @@ def _shifted(source: str, names: Sequence[str], label_map: Mapping[str, str]) ->
     """The rows of a source whose labels the model has, and how many others there are."""
     found = read_source(DataConfig(source=source))
     table = found.splits.get("test") or found.splits["train"]
-    labels = [label_map.get(label, label) for label in _label_names(table)]
-    text_column, _ = table.columns
+    text_column, label_column = table.columns
+    found_labels = without_points(raw_labels(table, label_column), [*names, *label_map])
+    labels = [label_map.get(label or "", label or "") for label in found_labels]
     texts = checked_texts(table, text_column)
     table.problems.check()
     kept = [row for row, label in enumerate(labels) if label in names]
@@ -125,14 +126,6 @@ def _shifted(source: str, names: Sequence[str], label_map: Mapping[str, str]) ->
         )
     indices = np.array([list(names).index(labels[row]) for row in kept], dtype=np.int64)
     return Rows([texts[row] for row in kept], indices), len(labels) - len(kept)
-
-
-def _label_names(table: Table) -> list[str]:
-    """Each row's label as a name: the table's own names where the rows hold integers."""
-    _, column = table.columns
-    own = table.label_names.get(column, ())
-    labels = [label or "" for label in raw_labels(table, column)]
-    return [own[int(label)] if own and label.isdecimal() and int(label) < len(own) else label for label in labels]
 
 
 def _installed(package: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from submillion.atomic import check_writable, write_atomically
+from submillion.atomic import check_writable, write_atomically, write_together
 from submillion.config import Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
 from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
@@ -19,7 +19,7 @@ from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError
 from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
-from submillion.inference.card import render_card, scaled, short_name, stopped_early, write_card
+from submillion.inference.card import put_beside, render_card, scaled, short_name, stopped_early
 from submillion.inference.classifier import Classifier
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
@@ -32,6 +32,7 @@ from submillion.model.classifier import TextClassifier
 from submillion.model.shape import EncoderShape, read_shape
 from submillion.robustness.augment import augment
 from submillion.seeds import numpy_generator, torch_generator
+from submillion.training.artefact import FILE_NAME as MODEL
 from submillion.training.artefact import Artefact, base_record
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import World, join
@@ -91,6 +92,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     if world.is_first:
         for folder in filter(None, (output.dir, output.assets, output.tensorboard)):
             check_writable(Path(folder))
+        _check_own(Path(output.dir))
     run = _prepared(resolved.config, data, world, console)
     start = time.perf_counter()
     with event_writer(output.tensorboard if world.is_first else "") as on_record:
@@ -106,7 +108,9 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     world.wait()
     compute = replace(run.compute, int8="int8" in metrics)
     label_names, temperature = run.corpus.label_names, metrics["temperature"]
-    classifier = Classifier(run.network, run.tokenizer, label_names, run.config, compute, temperature)
+    classifier = Classifier(
+        run.network, run.tokenizer, label_names, run.config, compute, temperature, _trained_rows(run.corpus)
+    )
     trained = TrainResult(classifier, metrics, result.history, Path(output.dir), Path(output.assets))
     if summary and world.is_first:
         print_summary(trained, console)
@@ -307,6 +311,17 @@ def _fitting_shape(config: Config, base: Base) -> EncoderShape:
     return shape
 
 
+def _check_own(folder: Path) -> None:
+    """Raises ConfigError where a folder without a model holds a file of a name that a run writes: it is not a run's."""
+    names = (CARD, "config.toml", "metrics.json", "history.jsonl")
+    foreign = [] if (folder / MODEL).exists() else [name for name in names if (folder / name).exists()]
+    if foreign:
+        raise ConfigError(
+            f"--output.dir {folder}: expected a new folder or an earlier model's, found {', '.join(foreign)} without a "
+            f"{MODEL}\nfix: name another one, or delete what an earlier run left"
+        )
+
+
 def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Compute, world: World) -> None:
     sizes = ", ".join(f"{len(rows.texts):,} {name}" for name, rows in _splits(corpus).items())
     lines = [f"data       {corpus.source}: {sizes}", f"precision  {compute.precision}: {compute.reason}"]
@@ -350,24 +365,32 @@ def _save(run: _Run, metrics: dict[str, Any], result: FitResult) -> None:
         tokenizer=tokenizer.to_str(),
         tokenizer_sha256=tokenizer.fingerprint,
         words=list(tokenizer.spelling.words) if tokenizer.spelling else [],
+        rows=_trained_rows(corpus),
         config=to_mapping(config),
         parameters=metrics["parameters"],
         metrics={name: metrics[name] for name in ("validation", "test", "best_step", "steps") if name in metrics},
         calibration={"temperature": metrics["temperature"]}
         | ({"int8_margin": metrics["int8"]["margin"]} if "int8" in metrics else {}),
     )
-    with write_atomically(folder / "history.jsonl") as file:
-        file.writelines(json.dumps(record) + "\n" for record in result.history)
-    with write_atomically(folder / "metrics.json") as file:
-        file.write(json.dumps(metrics, indent=2) + "\n")
-    with write_atomically(folder / "config.toml") as file:
-        file.write(to_toml(config))
     trainable = metrics["parameters"]["trainable"]
     title = f"{short_name(config.model.base)} on {short_name(config.data.source)}\n{trainable:,} trainable parameters"
     plots = plot_history(result.history, result.best_step, Path(config.output.assets), title)
     card = render_card(config, artefact.base, corpus, run.plan, metrics, [plot.name for plot in plots])
-    write_card(folder, card, plots)
-    artefact.save(folder)
+    put_beside(folder, plots)
+    write_together(
+        {
+            folder / "history.jsonl": "".join(json.dumps(record) + "\n" for record in result.history),
+            folder / "metrics.json": json.dumps(metrics, indent=2) + "\n",
+            folder / "config.toml": to_toml(config),
+            folder / CARD: card,
+            folder / MODEL: artefact.content(),
+        }
+    )
+
+
+def _trained_rows(corpus: Corpus) -> dict[str, Any]:
+    """By which `evaluate` will know these rows again: `Artefact.rows`."""
+    return {"sha256": corpus.sha256, "test_cut": "test" in corpus.cut, "first_label": corpus.first_label}
 
 
 def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:

@@ -25,6 +25,7 @@ from submillion.model.shape import EncoderShape
 SCHEMA = 1
 FILE_NAME = "model.pt"
 PACKED = ("tokenizer", "words")  # texts that are kept compressed
+LATER = {"words", "rows"}  # left out where empty: such a file can be read by the versions before there were any
 _MAX_PACKED_BYTES = 64 * 2**20  # they unpack to a few megabytes; a bomb does not get further than this
 
 
@@ -41,21 +42,29 @@ class Artefact:
     # temperature, of the probabilities; where the model predicts in int8, int8_margin: see `compute_logits`
     calibration: dict[str, float] = field(default_factory=lambda: {"temperature": 1.0})
     words: list[str] = field(default_factory=list)  # that spelling is corrected to, if any are
+    # Of the source: sha256 of its training rows (`Corpus.sha256`), test_cut (whether the test rows were cut from them),
+    # first_label (`Corpus.first_label`). Empty where they are not known.
+    rows: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
         """Writes folder/model.pt: a temporary file, flushed, renamed. Returns its path."""
+        path = folder / FILE_NAME
+        with write_atomically(path, "wb") as file:
+            file.write(self.content())
+        return path
+
+    def content(self) -> bytes:
+        """Of the file."""
         fields: dict[str, Any] = {"schema": SCHEMA} | {key: getattr(self, key) for key in self.__dataclass_fields__}
         fields["tensors"] = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
         fields["tokenizer"] = _pack(self.tokenizer)
-        if words := fields.pop("words"):  # a file without any can be read by the versions before there were
-            fields["words"] = _pack("\n".join(words))
+        fields = {key: value for key, value in fields.items() if key not in LATER or value}
+        if self.words:
+            fields["words"] = _pack("\n".join(self.words))
         fields["checksum"] = _checksum(fields)
         content = BytesIO()
         torch.save(fields, content)
-        path = folder / FILE_NAME
-        with write_atomically(path, "wb") as file:
-            file.write(content.getvalue())
-        return path
+        return content.getvalue()
 
     @classmethod
     def load(cls, path: Path) -> "Artefact":
@@ -79,7 +88,7 @@ class Artefact:
                 f"{path} has schema {fields['schema']}, this version reads schema {SCHEMA}\nfix: update submillion"
             )
         expected = {"schema", "checksum", *cls.__dataclass_fields__}
-        if set(fields) | {"words"} != expected:
+        if set(fields) | LATER != expected:
             raise ArtefactError(f"{path}: expected the fields {sorted(expected)}, found {sorted(map(str, fields))}")
         try:
             intact = fields.pop("checksum") == _checksum(fields)
@@ -94,9 +103,14 @@ class Artefact:
         return artefact
 
 
+def model_file(path: Path) -> Path:
+    """Where the .pt file of a model is, or would be: in the folder `path`, or that file itself."""
+    return path / FILE_NAME if path.is_dir() else path
+
+
 def find_artefact(path: Path) -> Path:
     """The .pt file at `path`, a folder or the file itself. Raises ArtefactError where there is none."""
-    file = path / FILE_NAME if path.is_dir() else path
+    file = model_file(path)
     if not file.is_file():
         raise ArtefactError(
             f"no model at {file}\nfix: train one first (submillion train), or give the folder that holds one"
@@ -124,8 +138,10 @@ def _check_types(artefact: Artefact) -> None:
     calibrated = float(artefact.calibration["temperature"]) > 0 and artefact.calibration.get("int8_margin", 0.0) >= 0
     configured = isinstance(artefact.config, dict) and isinstance(artefact.tokenizer_sha256, str)
     # In lower case a letter can be two.
+    read = isinstance(artefact.rows, dict) and isinstance(artefact.rows.get("sha256", ""), str)
+    read = read and artefact.rows.get("first_label") in (None, 0, 1)
     spelled = len(artefact.words) <= MOST_WORDS and all(0 < len(word) <= 2 * MOST_LETTERS for word in artefact.words)
-    if not (named and labelled and based and calibrated and configured and spelled):
+    if not (named and labelled and based and calibrated and configured and spelled and read):
         raise ValueError("a field does not hold what it should")
 
 
