@@ -23,6 +23,7 @@ from submillion.model.shape import read_shape
 from submillion.training.artefact import Artefact, base_record
 
 TEXTS = ["Oil prices climb as OPEC meets", "The champion won the final!", "", "war " * 60, "new software (web) 2.0"]
+DIRTY = ["Wall St. &lt;b&gt;Bears&lt;/b&gt; quot;claw#39;", "Оil рrices climb", "oil\u200b <p>prices</p>&nbsp;rise"]
 LABELS = ["World", 'Sports "and" <b>', "Économie: 雪"]
 LORAS = {
     "narrow": LoraConfig(rank=2, alpha=4.0),
@@ -45,6 +46,22 @@ def checkpoints(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     return saved_by_type(made, tiny_base, tmp_path_factory)
 
 
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random RoBERTa with a tokenizer of RoBERTa's kind, of bytes alone."""
+    from tokenizers import pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("byte_level")
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "<mask>"]
+    shape = tiny_shape("roberta", vocab_size=len(tokens), num_positions=80)
+    transformers_classifier(shape).save_pretrained(folder)
+    vocab = {token: index for index, token in enumerate(tokens)}
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "RobertaTokenizer"}', encoding="utf-8")
+    return folder
+
+
 def saved_model(base_folder: Path, folder: Path, lora: LoraConfig = LORAS["narrow"], **model: Any) -> Path:
     """One of our models on this base, its tensors scattered, in folder/best_model."""
     config = Config(
@@ -53,6 +70,8 @@ def saved_model(base_folder: Path, folder: Path, lora: LoraConfig = LORAS["narro
         train=TrainConfig(precision="fp32"),
     )
     base, shape, tokenizer = find_base(str(base_folder)), read_shape(base_folder), Tokenizer.from_folder(base_folder)
+    if config.model.clean_text:
+        tokenizer.clean_texts()
     network = TextClassifier(shape, config.model, lora, len(LABELS), torch.Generator().manual_seed(0))
     network.encoder.load(read_checkpoint(base_folder))
     scatter(list(network.parameters()), seed=3)
@@ -177,6 +196,38 @@ def test_a_pipeline_opens_an_export(checkpoints: dict[str, Path], tmp_path: Path
     assert [answer["label"] for answer in answers] == classifier.predict(TEXTS)
     expected = classifier.predict_proba(TEXTS).max(axis=1)
     np.testing.assert_allclose([answer["score"] for answer in answers], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "special"),
+    [
+        ("bert", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]),
+        ("byte level", ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]),
+        ("modernbert", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]),
+    ],
+)
+def test_transformers_cleans_texts_as_we_do(
+    family: str, special: list[str], checkpoints: dict[str, Path], byte_level: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    base, merged = {**checkpoints, "byte level": byte_level}[family], str(tmp_path / "merged")
+    model = saved_model(base, tmp_path, clean_text=True)
+    assert main(["export", str(model), "--to", "transformers", merged]) == 0
+    texts = [*TEXTS, *DIRTY]
+    expected = Classifier.load(model).logits(texts)
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    assert [getattr(tokenizer, f"{name}_token") for name in ("pad", "unk", "cls", "sep", "mask")] == special
+    rows = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        theirs = AutoModelForSequenceClassification.from_pretrained(merged).eval()(**rows).logits
+    assert_equal(expected, theirs.numpy())
+    pipe = pipeline("text-classification", model=merged, device="cpu", top_k=None, function_to_apply="none")
+    answers = [
+        {answer["label"]: answer["score"] for answer in row} for row in pipe(texts, truncation=True, batch_size=4)
+    ]
+    assert_equal(expected, np.array([[answer[label] for label in LABELS] for answer in answers]))
+    assert_equal(expected, Classifier.from_pretrained(merged).logits(texts))
 
 
 @pytest.mark.parametrize("family", MODEL_TYPES)

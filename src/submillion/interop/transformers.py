@@ -5,12 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from submillion.config import Config
+from submillion.data.tokenizer import Tokenizer
 from submillion.inference.pretrained import read_json
 from submillion.inference.stock import StockClass, check_representable, head_tensors
 from submillion.interop.tensors import write_tensors
 from submillion.model.base import Base
 from submillion.model.classifier import TextClassifier
+from submillion.model.shape import read_shape
 from submillion.training.artefact import Artefact
+
+# What the encoders here call them.
+_SPECIAL = {
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
 
 
 def write_transformers(
@@ -38,9 +48,26 @@ def write_transformers(
     kept = {key: value for key, value in read_json(base.folder / "config.json").items() if key not in old}
     _write_json(folder / "config.json", kept | changes)
     (folder / "tokenizer.json").write_text(artefact.tokenizer, encoding="utf-8")
-    path = base.folder / "tokenizer_config.json"
-    settings = read_json(path) if path.is_file() else {"tokenizer_class": stock.tokenizer}
+    if config.model.clean_text:
+        tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
+        settings = _settings_of_cleaning(tokenizer, read_shape(base.folder).pad_id)
+    else:
+        path = base.folder / "tokenizer_config.json"
+        settings = read_json(path) if path.is_file() else {"tokenizer_class": stock.tokenizer}
     _write_json(folder / "tokenizer_config.json", settings | {"model_max_length": config.model.max_length})
+
+
+def _settings_of_cleaning(tokenizer: Tokenizer, pad_id: int) -> dict[str, Any]:
+    """The general class of transformers, and what it must be told: a family's own class builds its own normalizer, and
+    takes nothing of the one in tokenizer.json, which cleans."""
+    special = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values() if token.special]
+    tokens = {name: next((token for token in known if token in special), None) for name, known in _SPECIAL.items()}
+    tokens["pad_token"] = tokenizer.backend.id_to_token(pad_id)
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        **{name: token for name, token in tokens.items() if token is not None},
+    }
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
