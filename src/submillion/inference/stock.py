@@ -83,11 +83,14 @@ def stock_class(model_type: object, where: Path) -> StockClass:
     return STOCK_CLASSES[model_type]
 
 
-def check_representable(config: Config, stock: StockClass, poolings: Collection[Pooling]) -> None:
+def check_representable(
+    config: Config, stock: StockClass, poolings: Collection[Pooling], own_tokenizer: bool = True
+) -> None:
     """Raises ArtefactError where the stock class cannot compute what the model does: it would give other logits.
 
-    poolings: those that it can be told to use.
+    poolings: those that it can be told to use. own_tokenizer: whether the model's goes along; else the base's is used.
     """
+    cleans = config.model.clean_text and not own_tokenizer
     problems = []
     if config.model.head != "stock":
         problems.append(f"expected model.head stock (dense, activation, linear), found {config.model.head}")
@@ -95,15 +98,19 @@ def check_representable(config: Config, stock: StockClass, poolings: Collection[
         problems.append(f"expected no n-grams, found model.ngram_buckets = {config.model.ngram_buckets}")
     if config.model.correct_spelling:
         problems.append("expected texts as they are, found model.correct_spelling = true")
+    if cleans:
+        problems.append("expected the base's tokenizer, which is all that PEFT has, found model.clean_text = true")
     if config.model.pooling not in poolings:
         problems.append(f"expected model.pooling {' or '.join(poolings)}, found {config.model.pooling}")
     if problems:
         raise ArtefactError(
             f"transformers' {stock.name} cannot compute what this model does, and would give other logits\n  "
             + "\n  ".join(problems)
-            + f"\nfix: train with --model.head stock --model.pooling {next(iter(poolings))}"
+            + f"\nfix: {'--to transformers, which takes the tokenizer along, or ' * (cleans and len(problems) == 1)}"
+            + f"train with --model.head stock --model.pooling {next(iter(poolings))}"
             + " --model.ngram-buckets 0" * (config.model.ngram_buckets > 0)
             + " --model.correct-spelling false" * config.model.correct_spelling
+            + " --model.clean-text false" * cleans
         )
 
 

@@ -42,7 +42,8 @@ def _to_peft(artefact: Artefact, base: Base, folder: Path) -> None:
     settings = read_json(path)
     stock = stock_class(settings.get("model_type"), path)
     config = from_mapping(artefact.config)
-    check_representable(config, stock, (stock.pooling(settings),))  # an adapter does not change the base's config.json
+    # An adapter does not change the base's config.json, and a PEFT folder holds no tokenizer.
+    check_representable(config, stock, (stock.pooling(settings),), own_tokenizer=False)
     write_peft(artefact, config, read_shape(base.folder), stock, folder)
 
 
