@@ -151,6 +151,22 @@ def test_what_we_cannot_represent_is_refused(
     assert text in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["adapter"]
 
 
+@pytest.mark.parametrize(("family", "most"), [("bert", 80), ("roberta", 78)])
+def test_longer_rows_than_the_base_places_are_refused(
+    family: str,
+    most: int,
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_adapter(checkpoints[family], tmp_path / "adapter", target_modules=["intermediate.dense"])
+    assert take(tmp_path / "adapter", tmp_path / "ours", "--max-length", str(most + 1)) == 2
+    assert f"places at most {most} tokens\nfix: --max-length {most}, or less" in capsys.readouterr().err
+    assert not (tmp_path / "ours").exists()
+    assert take(tmp_path / "adapter", tmp_path / "ours", "--max-length", str(most)) == 0
+    assert Classifier.load(tmp_path / "ours").logits(["war " * 200]).shape == (1, len(LABELS))
+
+
 def test_an_adapter_on_embeddings_is_refused(
     checkpoints: dict[str, Path],  # noqa: F811
     tmp_path: Path,

@@ -18,7 +18,7 @@ from torch import Tensor
 from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.config import TARGETS, Config, DataConfig, LoraConfig, ModelConfig, TrainConfig, to_mapping, to_toml
 from submillion.data.tokenizer import Tokenizer
-from submillion.errors import ArtefactError
+from submillion.errors import ArtefactError, ConfigError
 from submillion.inference.pretrained import read_json
 from submillion.inference.stock import StockClass, stock_class
 from submillion.model.base import Base, find_base
@@ -96,7 +96,7 @@ def import_peft(
     base: the pretrained encoder; empty takes the one that the adapter names. label_names: in the order of the logits;
     empty takes those in our own exports, else the base's. max_length: tokens a row; 0 takes all the encoder places.
     Raises ArtefactError for an adapter that is not whole or that our model cannot represent, BaseModelError where the
-    base is not to be found, ConfigError where output holds other files.
+    base is not to be found, ConfigError where output holds other files or max_length is more than the base places.
     """
     from rich.console import Console
 
@@ -152,6 +152,11 @@ def _read(
 ) -> tuple[Artefact, list[str]]:
     path = base.folder / "config.json"
     base_settings, shape = read_json(path), read_shape(base.folder)
+    if max_length > shape.max_tokens:
+        raise ConfigError(
+            f"--max-length {max_length}, but {base.name} places at most {shape.max_tokens} tokens\n"
+            f"fix: --max-length {shape.max_tokens}, or less"
+        )
     stock = stock_class(base_settings.get("model_type"), path)
     state, own_names = _read_tensors(folder)
     adapters, head = _sorted_out(state, settings, shape, stock, read_checkpoint(base.folder))
