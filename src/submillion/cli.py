@@ -4,6 +4,7 @@ A command imports what it needs when it runs, so that `submillion --help` answer
 """
 
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -205,6 +206,7 @@ class ImportFlags:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 where the input is at fault, 130 where it was interrupted."""
+    _ready_streams()
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()  # here, where a closed pipe is caught
@@ -222,6 +224,17 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("submillion: interrupted", file=sys.stderr)
         return 130
+
+
+def _ready_streams() -> None:
+    """No command fails by what it says: a closed stream takes it and keeps nothing, and characters that the console's
+    encoding does not have are escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(argv: Sequence[str]) -> int:
@@ -304,13 +317,15 @@ def _predict(argv: Sequence[str]) -> None:
     values, words = read_flags(PredictFlags, argv, positionals=1)
     flags = overlay(PredictFlags(), values, spell=flag_name)
     with _imports():
-        from submillion.inference.predict import predict_file
+        from submillion.inference.predict import STANDARD, predict_file
 
-    to_stdout = words == ["-"] and "output" not in values
+    output = STANDARD if words == ["-"] and "output" not in values else Path(flags.output)
+    if output == STANDARD and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # as in a file, whatever the console's is
     predict_file(
         input=Path(words[0]) if words else None,
         model=Path(flags.model),
-        output=Path("-" if to_stdout else flags.output),
+        output=output,
         format=flags.format,
         scores=flags.scores,
         base=flags.base,

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from news import LABELS, news_rows
+from news import LABELS, news_rows, write_csv
 
 from submillion.inference.evaluate import evaluate_source
 from submillion.inference.predict import predict_file
 from submillion.inference.train import TrainResult
+from submillion.training.artefact import Artefact
 
 TEXTS = [text for text, _ in news_rows(10, seed=2)]
 LINES = "".join(f"{text}\n" for text in TEXTS).encode()
@@ -199,3 +200,57 @@ def test_standard_input_is_for_one_process(trained: TrainResult) -> None:
     argv = [sys.executable, *argv, "--model", str(trained.folder)]
     done = subprocess.run(argv, input=LINES, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode != 0 and b"standard input can only be read by one process" in done.stderr
+
+
+# Closed streams, and a console that has ASCII alone
+
+
+def shell(line: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
+    """A line of bash in which $SUBMILLION is the command, with LINES as its standard input."""
+    variables = {**os.environ, "SUBMILLION": f"{sys.executable} -m submillion", "PYTHONIOENCODING": encoding}
+    return subprocess.run(["bash", "-c", line], input=LINES, capture_output=True, env=variables, timeout=60)
+
+
+def test_closed_standard_input_is_an_error(trained: TrainResult) -> None:
+    done = shell(f"$SUBMILLION predict - --model {trained.folder} <&-")
+    assert (done.returncode, done.stdout) == (2, b"") and b"standard input, found it closed" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_file_is_predicted_where_streams_are_closed(closed: str, trained: TrainResult, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_bytes(LINES)
+    done = shell(f"cd {tmp_path}; $SUBMILLION predict texts.txt --model {trained.folder} --output out.jsonl {closed}")
+    assert (done.returncode, done.stderr) == (0, b"")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert [row["name"] for row in rows] == names(trained)
+
+
+def test_a_plan_for_nobody_is_no_error() -> None:
+    done = shell("$SUBMILLION plan --recipe quickstart >&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_an_error_for_nobody_is_not_among_the_answers(trained: TrainResult, tmp_path: Path) -> None:
+    done = shell(f"$SUBMILLION predict {tmp_path / 'none.csv'} --model {trained.folder} --output - 2>&-")
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.fixture
+def accented(trained: TrainResult, tmp_path: Path) -> Path:
+    """The trained model with a label beyond ASCII, and beyond Latin-1."""
+    artefact = Artefact.load(trained.folder)
+    artefact.label_names[:] = ["Économie: 雪", *LABELS[1:]]
+    return artefact.save(tmp_path / "accented").parent
+
+
+@pytest.mark.parametrize("format", ["labels", "jsonl", "csv --scores"])
+def test_answers_are_utf8_whatever_the_console_has(format: str, accented: Path) -> None:
+    line = f"$SUBMILLION predict - --model {accented} --format {format}"
+    done, narrow = (shell(line, encoding) for encoding in ("utf-8", "ascii"))
+    assert (narrow.returncode, narrow.stdout) == (0, done.stdout) and "Économie: 雪" in narrow.stdout.decode()
+
+
+def test_a_table_is_escaped_where_the_console_has_ascii_alone(accented: Path, tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "rows.csv", [(text, "Sports") for text in TEXTS])
+    done = shell(f"$SUBMILLION evaluate --data.source {data} --model {accented}", "ascii")
+    assert done.returncode == 0 and r"\xc9conomie: \u96ea" in done.stdout.decode("ascii")

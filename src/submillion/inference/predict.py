@@ -11,7 +11,7 @@ import numpy as np
 
 from submillion.atomic import check_output, write_atomically
 from submillion.data.files import check_texts, find_input, iter_texts, stream_texts
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.classifier import is_checkpoint, open_classifier
 from submillion.training.artefact import find_artefact, model_file
@@ -49,6 +49,8 @@ def predict_file(
         input = input or find_input(model if is_checkpoint(model) else find_artefact(model).parent)
         if input == STANDARD and world.size > 1:
             raise ConfigError("standard input can only be read by one process\nfix: without torchrun, or give a file")
+        if input == STANDARD and sys.stdin is None:
+            raise DataError("expected a text a line on standard input, found it closed\nfix: a pipe, or give a file")
         if input == STANDARD and text_column:
             raise ConfigError("--text-column: standard input is a text a line, without columns\nfix: leave it out")
         if output != STANDARD:
