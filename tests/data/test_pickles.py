@@ -131,6 +131,8 @@ def test_a_memory_mapped_dataset_is_refused_with_the_reason(tmp_path, dataset):
         pd.DataFrame({"text": pd.Series(TEXTS, dtype="string"), "label": pd.Series(LABELS, dtype="Int64")}),
         pd.DataFrame({"text": [*TEXTS[:3], None], "label": pd.array([1, 2, None, 3], dtype="Int64")}),
         pd.DataFrame({"text": TEXTS, "label": [True, False, True, False]}),
+        pd.DataFrame([TEXTS, BY_NAME], index=["text", "label"], dtype=object).T,  # blocks in Fortran order
+        pd.DataFrame(np.arange(8).reshape(4, 2), columns=["text", "label"], copy=False),
     ],
 )
 def test_data_frames(tmp_path, frame, protocol):
@@ -152,7 +154,10 @@ def test_series_arrays_and_plain_values(tmp_path):
     assert read(tmp_path, pd.Series(TEXTS)) == {"text": TEXTS}
     assert read(tmp_path, np.array(TEXTS)) == TEXTS
     assert read(tmp_path, np.array(TEXTS, dtype=object)) == TEXTS
-    assert read(tmp_path, np.array([[1, 2], [3, 4]], order="F")) == [[1, 2], [3, 4]]
+    for dtype in (int, float, str, object):
+        for protocol in (2, 5):
+            table = np.array([[1, 2, 3], [4, 5, 6]], dtype=dtype, order="F")
+            assert read(tmp_path, table, protocol) == table.tolist()
     assert read(tmp_path, [{"text": "a", "label": np.int64(2)}]) == [{"text": "a", "label": 2}]
     assert read(tmp_path, [("a", 1), ("b", 0)]) == [["a", 1], ["b", 0]]
 

@@ -359,7 +359,8 @@ def _array(node: Any) -> np.ndarray:
         flat = np.frombuffer(_bytes(raw), dtype=kind)
     if not all(isinstance(size, int) and size >= 0 for size in shape) or flat.size != math.prod(shape):
         raise ValueError(f"{flat.size} elements in an array of shape {shape!r}")
-    return flat.reshape(shape, order="F" if fortran else "C")
+    # numpy lists an object array's elements in C order, whatever its flag says of the memory.
+    return flat.reshape(shape, order="F" if fortran and kind.kind != "O" else "C")
 
 
 def _dtype(node: Any) -> np.dtype:
