@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -18,6 +20,7 @@ LOWERED = cleaning_normalizer(normalizers.BertNormalizer(lowercase=True))
         ("ｆｕｌｌ 𝗯𝗼𝗹𝗱 𝑖𝑡𝑎𝑙𝑖𝑐", "full bold italic"),
         ("ze\u200bro wi\u00addth\ufeff", "zero width"),
         ("Diyarbakır", "Diyarbakir"),
+        ("о" * 40 + "k", "o" * 40 + "k"),
     ],
 )
 def test_what_looks_latin_within_a_latin_word_is_read_as_latin(written, read):
@@ -40,6 +43,7 @@ def test_words_of_other_scripts_and_accents_stay(text):
         ('Corp. &lt;A HREF="http://x.y/z?a=b&c"&gt;ORCL.O&lt;/A&gt; up', "Corp.  ORCL.O  up"),
         ("<b>Bold</b><br/>new", " Bold  new"),
         ("this\\\\that", "this that"),
+        (r"\\\$5, a\\\b \$\\$ \\", "$5, a b $$  "),
         ("AT&amp;T, AT&T, R&D", "AT&T, AT&T, R&D"),
         ("&amp;lt; is an escape", "&lt; is an escape"),
         ("1 &lt; 2 and 3 > 2", "1 < 2 and 3 > 2"),
@@ -49,6 +53,17 @@ def test_words_of_other_scripts_and_accents_stay(text):
 )
 def test_html_is_read_as_it_would_be_shown(written, read):
     assert PLAIN.normalize_str(written) == read and LOWERED.normalize_str(written) == read.lower()
+
+
+@pytest.mark.parametrize("run", ["а", "Αο", "\\", "<a", "&lt;a", "#0", " ", "&", "\u200b"])
+def test_a_long_run_of_anything_is_read_at_all(run):
+    """From each character to the run's end, this would take an hour."""
+    code = (
+        "import sys; from submillion.data.cleaning import cleaning_normalizer;"
+        "print(ascii(cleaning_normalizer(None).normalize_str(sys.argv[1] * 300_000)[:8]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, run], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == ascii(PLAIN.normalize_str(run * 300)[:8])
 
 
 def test_every_lookalike_is_one_letter_of_another_alphabet_and_stands_once():
