@@ -1,6 +1,7 @@
 """Predicting a file with a saved model, and what a user holds of it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -322,6 +323,22 @@ def test_threads_that_predict_at_once_get_what_each_gets_alone(fresh: bool, trai
     assert all(len(texts[0].split()) > model.config.model.max_length for texts in requests)
     with ThreadPoolExecutor(4) as pool:
         assert all(map(np.array_equal, pool.map(model.logits, requests * 10), alone * 10))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_forked_after_a_prediction_answers_too(trained: TrainResult) -> None:
+    """As gunicorn --preload and multiprocessing's fork have it: without OpenMP's threads, it waited for ever."""
+    code = (
+        "import json, multiprocessing, sys; from submillion import Classifier\n"
+        "model, texts = Classifier.load(sys.argv[1]), json.loads(sys.argv[2])\n"
+        "def answer(): print(json.dumps(model.predict(texts)), flush=True)\n"
+        "answer(); child = multiprocessing.get_context('fork').Process(target=answer)\n"
+        "child.start(); child.join(60); child.kill()\n"
+    )
+    argv = [sys.executable, "-c", code, str(trained.folder), json.dumps(TEXTS)]
+    two_threads = os.environ | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run(argv, env=two_threads, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [trained.classifier.predict(TEXTS)] * 2
 
 
 def test_a_str_is_no_list_of_texts(trained: TrainResult) -> None:

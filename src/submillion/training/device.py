@@ -1,5 +1,7 @@
 """The device and the type of the arithmetic, each with its reason."""
 
+import functools
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,13 +29,15 @@ class Compute:
 def choose_compute(precision: str) -> Compute:
     """precision: "auto", "int8", "bf16" or "fp32". A GPU where there is one; auto is what the processor is fastest at.
 
-    On a CPU the process keeps the memory it frees from here on: see submillion.memory.
+    On a CPU the process keeps the memory it frees from here on: see submillion.memory. What is forked from it from here
+    on computes in one thread.
     Raises ConfigError for int8 where it is not to be had.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     if device.type == "cpu":
         keep_freed_memory()
+    _one_thread_in_forks()
     has_int8 = device.type == "cpu" and _cpu_has_int8()
     if precision == "int8" and not has_int8:
         raise ConfigError(
@@ -52,6 +56,13 @@ def choose_compute(precision: str) -> Compute:
     if fast:
         return Compute(device, torch.bfloat16, f"{name} has {what}")
     return Compute(device, torch.float32, f"{name} has no {what}")
+
+
+@functools.cache
+def _one_thread_in_forks() -> None:
+    """OpenMP's threads do not survive a fork, and a child that has work for them waits for ever: give them none."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _cpu_has_int8() -> bool:
