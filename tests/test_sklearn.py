@@ -171,6 +171,18 @@ def test_so_are_parameters(tiny_base: Path) -> None:
         tiny(Path("./no_such_base")).fit(TEXTS, NAMES)
 
 
+def test_a_fit_that_fails_leaves_what_was_there(tiny_base: Path) -> None:
+    model = tiny(tiny_base, epochs=0)
+    with pytest.raises(ValueError, match=r"train\.epochs"):
+        model.fit(TEXTS, NAMES)
+    with pytest.raises(NotFittedError):
+        model.predict(TEXTS)
+    before = model.set_params(epochs=1).fit(TEXTS, NAMES).predict(TEXTS)
+    with pytest.raises(ValueError, match=r"train\.epochs"):
+        model.set_params(epochs=0).fit(TEXTS, np.char.add("new ", NAMES))
+    assert (model.predict(TEXTS) == before).all()
+
+
 # scikit-learn's own checks
 
 

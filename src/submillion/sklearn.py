@@ -106,16 +106,17 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         y = column_or_1d(y, warn=True)
         check_consistent_length(texts, y)
         check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"expected two classes or more in y, found only one class: {self.classes_[0]!r}")
+        classes, labels = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"expected two classes or more in y, found only one class: {classes[0]!r}")
         with TemporaryDirectory(prefix="submillion-") as folder:
             try:
-                result = self._train(texts, labels, folder)
+                result = self._train(texts, labels, classes, folder)
             except SubmillionError as error:
                 raise ValueError(str(error)) from error
-            self.artefact_ = (result.folder / "model.pt").read_bytes()
-        self.metrics_ = result.metrics
+            artefact = (result.folder / "model.pt").read_bytes()
+        # All at once: a fit that fails leaves the model of the last one whole.
+        self.classes_, self.artefact_, self.metrics_ = classes, artefact, result.metrics
         self._classifier = result.classifier
         return self
 
@@ -126,14 +127,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """float32 [rows, classes], each row summing to 1; the columns are in the order of classes_."""
-        check_is_fitted(self)
+        check_is_fitted(self, "artefact_")
         return self._loaded().predict_proba(self._texts(X))
 
-    def _train(self, texts: list[str], labels: np.ndarray, folder: str) -> "TrainResult":
-        """labels: int64 [rows], indices into classes_."""
+    def _train(self, texts: list[str], labels: np.ndarray, classes: np.ndarray, folder: str) -> "TrainResult":
+        """labels: int64 [rows], indices into classes."""
         from submillion.inference.train import train_resolved
 
-        names = [str(name).strip() for name in self.classes_]
+        names = [str(name).strip() for name in classes]
         if not all(names) or len(set(names)) < len(names):
             names = [f"class {index}" for index in range(len(names))]
         resolved = self._resolved(folder, names)
