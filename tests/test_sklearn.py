@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from news import LABELS, news_rows
 from sklearn.base import clone
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -23,6 +24,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
 from tiny import interrupt_at_step
 
+from submillion.inference.train import TrainResult, train_resolved
 from submillion.sklearn import TextClassifier
 
 ROWS = news_rows(40)
@@ -123,16 +125,40 @@ def test_nothing_is_printed_or_left_behind(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", None)
-    tiny(tiny_base, epochs=1).fit(TEXTS, NAMES).predict(TEXTS)
+    monkeypatch.setattr("submillion.training.progress._LINE_SECONDS", 0.0)
+    top_alone = {"lora.layers": [1], "model.dropout": 0.0}  # what the layer below computes is kept in a file
+    tiny(tiny_base, epochs=2, overrides=top_alone).fit(TEXTS, NAMES).predict(TEXTS)
     assert capfd.readouterr() == ("", "") and [path.name for path in tmp_path.rglob("*")] == ["temporary"]
-    tiny(tiny_base, epochs=1, verbose=True).fit(TEXTS, NAMES)
-    assert "trainable" in capfd.readouterr().out
+    tiny(tiny_base, epochs=2, overrides=top_alone, verbose=True).fit(TEXTS, NAMES)
+    printed = capfd.readouterr()
+    assert "trainable" in printed.out and "prefix cache: " in printed.err and "training: " in printed.err
 
 
-def test_an_interrupt_ends_the_search_and_not_only_the_fit(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_fit_at_once_leave_the_standard_streams_alone(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    streams, within = (sys.stdout, sys.stderr), []
+
+    def seen(*args: Any, **kwargs: Any) -> TrainResult:
+        result = train_resolved(*args, **kwargs)
+        within.append((sys.stdout, sys.stderr))
+        return result
+
+    monkeypatch.setattr("submillion.inference.train.train_resolved", seen)
+    vote = VotingClassifier([("a", tiny(tiny_base)), ("b", tiny(tiny_base, epochs=4))], voting="soft", n_jobs=2)
+    with joblib.parallel_config("threading"):
+        vote.fit(TEXTS, NAMES)
+    assert within == [streams] * 2 and (sys.stdout, sys.stderr) == streams
+    assert capfd.readouterr() == ("", "") and vote.score(list(NEW), list(NEW_NAMES)) > 0.8
+
+
+def test_an_interrupt_ends_the_search_and_not_only_the_fit(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     interrupt_at_step(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         tiny(tiny_base, overrides={"train.eval_steps": 1}).fit(TEXTS, NAMES)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_parameters_of_every_kind_reach_the_run(tiny_base: Path) -> None:

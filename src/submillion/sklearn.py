@@ -7,9 +7,8 @@ Importing it imports scikit-learn; torch waits for the first fit.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import nullcontext
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -133,15 +132,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     def _train(self, texts: list[str], labels: np.ndarray, classes: np.ndarray, folder: str) -> "TrainResult":
         """labels: int64 [rows], indices into classes."""
         from submillion.inference.train import train_resolved
+        from submillion.training.progress import quiet
 
         names = [str(name).strip() for name in classes]
         if not all(names) or len(set(names)) < len(names):
             names = [f"class {index}" for index in range(len(names))]
         resolved = self._resolved(folder, names)
-        with ExitStack() as quiet:
-            if not self.verbose:
-                quiet.enter_context(redirect_stdout(StringIO()))
-                quiet.enter_context(redirect_stderr(StringIO()))
+        with nullcontext() if self.verbose else quiet():
             data = {"text": texts, "label": [names[label] for label in labels]}
             trained = train_resolved(resolved, data, summary=self.verbose)
         if trained.metrics["interrupted"]:  # whoever presses Ctrl-C in a grid search wants none of the fits to come

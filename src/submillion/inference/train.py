@@ -40,7 +40,7 @@ from submillion.training.int8 import MOST_CHANGE, features_change, try_int8
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_ngrams, compute_pooled, fit
 from submillion.training.metrics import classification_metrics
 from submillion.training.ngram_fit import fit_ngrams, ngram_weight
-from submillion.training.progress import progress
+from submillion.training.progress import is_quiet, progress
 from submillion.training.selftraining import self_label, surest
 from submillion.training.tensorboard import Record, check_tensorboard, event_writer
 
@@ -83,7 +83,7 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
 def _train(resolved: Resolved, data: object, summary: bool, world: World) -> TrainResult:
     from rich.console import Console
 
-    console, output = Console(quiet=not world.is_first), resolved.config.output
+    console, output = Console(quiet=not world.is_first or is_quiet()), resolved.config.output
     print_config(resolved, console)
     if output.tensorboard:
         check_tensorboard()

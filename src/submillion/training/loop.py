@@ -32,7 +32,7 @@ from submillion.training.distributed import ALONE, World
 from submillion.training.dropout import Dropout
 from submillion.training.gpu import Later, graphed, to_device
 from submillion.training.prefix import Prefix, frozen_prefix
-from submillion.training.progress import Advance, progress
+from submillion.training.progress import Advance, is_quiet, progress
 from submillion.training.schedule import learning_rate_factor
 from submillion.training.tensorboard import Record
 
@@ -451,7 +451,9 @@ def _interruptible(best: "_Best", world: World) -> Iterator[None]:
         if world.size > 1 or not best.step:
             raise
         best.interrupted = True
-        print(f"\ninterrupted: keeping step {best.step:,}, the best so far; Ctrl-C again to give up", file=sys.stderr)
+        if not is_quiet():
+            kept = f"keeping step {best.step:,}, the best so far"
+            print(f"\ninterrupted: {kept}; Ctrl-C again to give up", file=sys.stderr)
 
 
 class _Window:

@@ -26,7 +26,7 @@ from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
 from submillion.training.batches import evaluation_batches, pad_batch
 from submillion.training.device import Compute
-from submillion.training.progress import progress
+from submillion.training.progress import is_quiet, progress
 
 _STORED = {torch.bfloat16: np.uint16, torch.float32: np.float32}  # numpy has no bf16: its bits
 
@@ -73,7 +73,7 @@ def frozen_prefix(
     num_bytes = num_tokens * hidden_size * compute.dtype.itemsize
     obstacle = _obstacle(model.encoder.dropout_rate, num_bytes, config.prefix_cache_gb)
     what = f"off, {obstacle}" if obstacle else f"{num_bytes / 1e6:,.1f} MB of temporary file"
-    if is_first:
+    if is_first and not is_quiet():
         print(f"prefix cache: {what} (frozen layers at the bottom: {layers})", file=sys.stderr, flush=True)
     if obstacle:
         yield [None] * len(splits)

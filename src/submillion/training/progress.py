@@ -4,15 +4,31 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 _QUIET_SECONDS = 2.0  # work that ends sooner shows nothing
 _BAR_SECONDS = 0.1  # between two states of the bar
 _LINE_SECONDS = 10.0  # between plain lines
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)  # a thread's own: others go on showing
 
 
 class Advance(Protocol):
     def __call__(self, rows: int, note: Callable[[], str] = str) -> None: ...
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it, training shows and prints nothing."""
+    before = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
+
+
+def is_quiet() -> bool:
+    return _quiet.get()
 
 
 @contextmanager
@@ -22,7 +38,7 @@ def progress(title: str, total_rows: int, shown: bool = True) -> Iterator[Advanc
 
     shown: False in all but the first of several processes.
     """
-    if not shown:
+    if not shown or is_quiet():
         yield lambda rows, note=str: None
     elif sys.stderr.isatty():
         with _bar(title, total_rows) as advance:
