@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T", bound="DataclassInstance")
+IN_MEMORY = "data in memory"  # data.source of a run whose rows were given from Python
 
 
 @dataclass(frozen=True)
@@ -250,8 +251,8 @@ def check(config: Config) -> None:
     _refuse([f"{key}: {problem}" for key, problem in _range_problems(flat(config)).items()])
 
 
-def without_effect(config: Config) -> list[str]:
-    """Settings that change nothing in this run, each with the reason."""
+def without_effect(config: Config, validation_rows: int) -> list[str]:
+    """Settings that change nothing in a run with so many validation rows, each with the reason."""
     model, lora, train = config.model, config.lora, config.train
     lines = []
     if model.freeze_base and model.train_last_k_layers:
@@ -267,11 +268,11 @@ def without_effect(config: Config) -> list[str]:
         lines.append(f"{', '.join(keys)}: lora.rank is 0, so there are no adapters")
     if train.consistency and not (train.augment or model.dropout or (lora.dropout and lora.rank)):
         lines.append(f"train.consistency = {train.consistency:g}: without augment and dropout there is one answer")
-    if config.data.validation_fraction == 0:
+    if not validation_rows:
         for key, value in (("patience", train.patience), ("eval_steps", train.eval_steps)):
             if value:
                 lines.append(
-                    f"train.{key} = {value}: data.validation_fraction is 0, so nothing is evaluated in training"
+                    f"train.{key} = {value}: there are no validation rows, so nothing is evaluated in training"
                 )
     return lines
 

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from submillion.config import Resolved, resolve
+from submillion.config import IN_MEMORY, Resolved, resolve
 from submillion.errors import SubmillionError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             values["seed"] = int(self.random_state)
         values |= {"output.dir": f"{folder}/best_model", "output.assets": f"{folder}/assets", "data.test_fraction": 0.0}
         values |= self.overrides or {}
-        values |= {"data.source": "data in memory", "data.label_names": names}
+        values |= {"data.source": IN_MEMORY, "data.label_names": names}
         values |= {"data.text_column": "text", "data.label_column": "label"}
         resolved = resolve(recipe=self.recipe, overrides=values)
         model = resolved.config.model

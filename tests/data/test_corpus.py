@@ -73,6 +73,15 @@ def test_unlabelled_texts_are_read_once_each_and_without_those_whose_label_is_kn
     assert load_corpus(DataConfig(), 0, data).unlabelled == []
 
 
+def test_unlabelled_texts_hold_no_near_duplicate_of_a_held_out_row(write):
+    data = {"text": [f"story number {row} of a long and winding tale {row}" for row in range(80)], "label": [0, 1] * 40}
+    held_out = load_corpus(DataConfig(test_fraction=0.25, validation_fraction=0.1), 0, data)
+    copies = [f"{text.upper()} ." for text in held_out.test.texts + held_out.validation.texts]
+    path = write("more.csv", "\n".join(["text", *copies, f"{held_out.train.texts[0]} and more", "something new"]))
+    config = DataConfig(test_fraction=0.25, validation_fraction=0.1, unlabelled=str(path))
+    assert load_corpus(config, 0, data).unlabelled == [f"{held_out.train.texts[0]} and more", "something new"]
+
+
 def test_an_unlabelled_file_that_gives_nothing_is_refused(write):
     path = write("same.csv", f"text\n{news()['text'][0]}\n")
     assert "expected texts beyond those of the labelled rows, found none" in error_of(news(), unlabelled=str(path))

@@ -114,9 +114,10 @@ def test_shifted_rows_without_a_label_of_the_model_are_refused(
     assert "music, theatre" in error and "--label-map" in error
 
 
-def test_training_fits_a_temperature_that_the_artefact_keeps(tiny_base: Path, news_csv: Path, tmp_path: Path) -> None:
+def test_training_fits_a_temperature_that_the_artefact_keeps(tiny_base: Path, tmp_path: Path) -> None:
     overrides = run_of(tiny_base, tmp_path, data__validation_fraction=0.4)
-    result = train(data=news_csv, overrides=overrides)
+    rows = [(text, label if row % 8 else LABELS[(row + 1) % 3]) for row, (text, label) in enumerate(news_rows())]
+    result = train(data=rows, overrides=overrides)  # some are wrong, so some answers are
     temperature = result.metrics["temperature"]
     assert temperature != 1.0 and result.metrics["validation"]["rows"] >= 100
     again = Classifier.load(result.folder)

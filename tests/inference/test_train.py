@@ -362,7 +362,13 @@ def test_a_run_without_validation_rows_does_not_speak_of_their_loss(
 def test_a_run_on_rows_in_memory_names_no_source_that_it_did_not_read(tiny_base: Path, tmp_path: Path) -> None:
     result = train("quickstart", news_rows(20), run_of(tiny_base, tmp_path, train__epochs=1))
     assert result.classifier.label_names == LABELS
-    assert resolve(recipe=result.folder / "config.toml").config.data.source == "data in memory"
+    recipe = result.folder / "config.toml"
+    assert resolve(recipe=recipe).config.data.source == "data in memory"
+    assert "--recipe config.toml --data.source FILE`" in (result.folder / "README.md").read_text(encoding="utf-8")
+    again = {"output.dir": str(tmp_path / "again"), "output.assets": str(tmp_path / "again")}
+    with pytest.raises(DataError, match=r"given from Python.*\n.*--data.source FILE"):
+        train(recipe, overrides=again)
+    assert_same_tensors(result.folder / "model.pt", train(recipe, news_rows(20), again).folder / "model.pt")
 
 
 def test_a_run_writes_tensorboard_s_event_files_where_it_is_told(
@@ -503,7 +509,7 @@ def test_the_card_tells_of_n_grams(whole_texts: TrainResult) -> None:
     card = (whole_texts.folder / "README.md").read_text("utf-8")
     for told in (
         "low-rank adapters (LoRA), a head and a table of 512 n-grams.",
-        "chose the step that was kept, the weight of the n-grams and the temperature of the probabilities.",
+        "chose the step that was kept and the weight of the n-grams.",
         "Of a text its encoder reads the first 6 tokens, special ones included, and no more; what lies beyond is read",
         "without the n-grams, which came after",
     ):

@@ -413,6 +413,13 @@ def test_parameters_that_the_last_step_broke_are_an_error() -> None:
         run(some_of(TRAIN, range(32)), epochs=1, learning_rate=1e38)
 
 
+@pytest.mark.parametrize("validation", [VALIDATION, NOTHING], ids=["validation", "none"])
+def test_parameters_too_large_for_a_number_are_an_error(validation: TokenRows) -> None:
+    """Finite themselves, as is every loss so far: it is the logits of what would be saved that are no numbers."""
+    with pytest.raises(TrainingError, match=r"not finite after"):
+        run(some_of(TRAIN, range(16)), validation, epochs=1, learning_rate=1e30)
+
+
 def test_a_merged_model_is_not_trained_without_its_adapters() -> None:
     network = tiny_classifier(lora=LORA)
     scatter([p for name, p in network.named_parameters() if "lora_B" in name])

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 # and the space before a quotation mark goes with it. In this order: what an escape stands for is not an escape again.
 # No pattern walks a run from each of its characters, so that any text takes time by its length alone.
 HTML: dict[str, str] = {
-    r"&lt;/?[A-Za-z].{0,200}?&gt;|</?[A-Za-z][^<>]{0,200}>": " ",
-    r"(?: |&)?#0?39;| ?&apos;": "'",
-    r"(?: |&)?\bquot;": '"',
+    # A tag's name, then nothing or attributes: neither an address, <bob@example.com>, nor x<y and y>z.
+    r"&lt;/?[A-Za-z].{0,200}?&gt;|</?[A-Za-z][A-Za-z0-9]*(?:\s[^<>]{0,200}=[^<>]{0,200})?\s{0,9}/?>": " ",
+    r"(?: |&)?#(?:0?39|14[56]|821[67]);| ?&apos;": "'",
+    r"(?: |&)?(?:\bquot|#(?:14[78]|822[01]));": '"',
     r"&?#0?36;|(?<!\\)\\+\$": "$",
     r"&?\b(?:nbsp|ndash|mdash|hellip|lsquo|rsquo|ldquo|rdquo);|&?#[0-9]{2,5};|\\+": " ",
     r"&lt;": "<",

@@ -100,11 +100,19 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
 
 
 def _unlabelled(config: DataConfig, splits: Sequence[Rows]) -> list[str]:
-    """The texts of the file, each once, and none that a split holds: its label would be guessed where it is known."""
+    """The texts of the file, each once: none that a split holds, whose label would be guessed where it is known, and no
+    near duplicate of a held-out row, which would be measured on what it was trained on."""
     check_texts(config.unlabelled, config.text_column, "--data.text-column")  # all problems of the file at once
-    known = {text for rows in splits for text in rows.texts}
+    train, *held_out = splits
+    held_out_texts = [text for rows in held_out for text in rows.texts]
+    known = {*train.texts, *held_out_texts}
     read = (text for chunk in iter_texts(config.unlabelled, config.text_column) for text in chunk)
     texts = [text for text in dict.fromkeys(read) if text not in known]
+    groups = near_duplicate_groups(held_out_texts + texts)
+    seen = set(groups[: len(held_out_texts)].tolist())
+    texts = [
+        text for text, group in zip(texts, groups[len(held_out_texts) :].tolist(), strict=True) if group not in seen
+    ]
     if not texts:
         raise DataError(
             f"{config.unlabelled}: expected texts beyond those of the labelled rows, found none\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from submillion.config import DataConfig
+from submillion.config import IN_MEMORY, DataConfig
 from submillion.data.compression import CODECS, codec_of, data_name
 from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
 from submillion.data.objects import SPLIT_NAMES, arrow_from_dataset, is_splits, table_from_object
@@ -159,6 +159,11 @@ def _decoded(raw: bytes) -> str:
 
 
 def _from_hub(source: str, config: DataConfig) -> Source:
+    if source == IN_MEMORY:
+        raise DataError(
+            "the rows of this run were given from Python, so no file is known that holds them\n"
+            "fix: --data.source FILE with the same rows"
+        )
     name, _, revision = source.partition("@")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise DataError(

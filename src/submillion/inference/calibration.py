@@ -13,7 +13,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of the lowest cross-entropy of softmax(logits / temperature): Guo et al., 2017, arXiv:1706.04599.
 
     logits float [rows, labels], labels int64 [rows]: validation rows, which nothing else was fitted to. Between 0.05
-    and 20; 1 where there are fewer than 100 rows. It never changes which label is predicted.
+    and 20; 1 where there are fewer than 100 rows, and where all of them are right or all wrong: then no temperature is
+    low or high enough. It never changes which label is predicted.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -21,6 +22,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if len(labels) < LEAST_ROWS:
         return 1.0
     exact, rows = logits.astype(np.float64), np.arange(len(labels))
+    if (exact.argmax(axis=1) == labels).mean() in (0, 1):
+        return 1.0
 
     def cross_entropy(log_temperature: float) -> float:
         return float(-log_softmax(exact / np.exp(log_temperature), axis=1)[rows, labels].mean())

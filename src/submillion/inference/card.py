@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from submillion.atomic import write_atomically
-from submillion.config import Config, flat, shown
+from submillion.config import IN_MEMORY, Config, flat, shown
 from submillion.data.corpus import Corpus
 from submillion.inference.calibration import LEAST_ROWS
 from submillion.inference.markdown import line, table, text
@@ -268,11 +268,12 @@ def _recipe(config: Config, metrics: Mapping[str, Any]) -> str:
     chosen += [
         (key, f"{shown(values[key])} (default)") for key in keys if key in ALWAYS and values[key] == defaults[key]
     ]
+    rows = " --data.source FILE`, a file with the rows it was given," if config.data.source == IN_MEMORY else "`"
     why = "the one of the lowest validation loss" if "validation" in metrics else "the last"
     return (
         f"{table(('setting', 'value'), chosen)}\n\n"
-        "[config.toml](config.toml) holds every setting; `submillion train --recipe config.toml` trains the model "
-        f"again. Step {metrics['best_step']:,} of {metrics['steps']:,} was kept, {why}{stopped_early(metrics)}"
+        f"[config.toml](config.toml) holds every setting; `submillion train --recipe config.toml{rows} trains the "
+        f"model again. Step {metrics['best_step']:,} of {metrics['steps']:,} was kept, {why}{stopped_early(metrics)}"
         f"{scaled(config)}."
     )
 

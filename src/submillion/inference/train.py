@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from submillion.atomic import check_writable, write_atomically, write_together
-from submillion.config import Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
+from submillion.config import IN_MEMORY, Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
 from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
@@ -70,7 +70,7 @@ def train(
     if isinstance(data, str | Path):
         overrides["data.source"], data = str(data), None
     elif data is not None:
-        overrides["data.source"] = "data in memory"  # what config.toml then says, instead of a source that was not read
+        overrides["data.source"] = IN_MEMORY  # what config.toml then says, instead of a source that was not read
     return train_resolved(resolve(recipe=recipe, overrides=overrides), data)
 
 
@@ -270,11 +270,13 @@ def _add_ngrams(run: _Run, learned: TokenRows) -> float:
 
 def _measured(run: _Run, learned: TokenRows) -> dict[str, Any]:
     """What metrics.json says of the validation and the test rows, of the temperature, and of int8, tried on the former:
-    without them on the rows it learned from."""
+    where they are few on the rows it learned from too."""
     from scipy.special import softmax
 
-    tried = run.validation if len(run.validation) else learned
-    int8 = try_int8(run.network, tried.tokens, run.config.train.eval_batch_size, run.compute, run.world)
+    tried = run.validation.tokens
+    if len(tried) < LEAST_ROWS:
+        tried = Tokens.joined([tried, learned.tokens])
+    int8 = try_int8(run.network, tried, run.config.train.eval_batch_size, run.compute, run.world)
     metrics: dict[str, Any] = {"int8": int8} if int8 else {}
     temperature = 1.0
     for name, rows in (("validation", run.validation), ("test", run.test)):
@@ -330,7 +332,7 @@ def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Comp
     if corpus.unlabelled:
         lines.append(f"unlabelled {config.data.unlabelled}: {len(corpus.unlabelled):,} texts, the surest trained on")
     lines += [f"terms      {corpus.notice}"] if corpus.notice else []
-    lines += [f"no effect  {line}" for line in without_effect(config)]
+    lines += [f"no effect  {line}" for line in without_effect(config, len(corpus.validation.texts))]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 

@@ -183,6 +183,8 @@ def fit(
                         record |= _validate(
                             model, validation, config.eval_batch_size, compute, world, validation_prefix
                         )
+                        if not np.isfinite(record["validation_loss"]):
+                            raise TrainingError(_not_finite("the validation loss", f"after step {step}"))
                         best.update(step, record["validation_loss"], model)
                     history.append(record)
                     if on_record:
@@ -197,6 +199,10 @@ def fit(
     model.scale_adapters(config.adapter_scale)
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
         raise TrainingError(_not_finite("a trained parameter", "after the last step"))
+    if not len(validation):  # whose loss would say so: finite parameters can be too large for the logits
+        some = train.tokens.take(np.arange(min(len(train), config.eval_batch_size)))
+        if not np.isfinite(compute_logits(model, some, config.eval_batch_size, compute, world=world)).all():
+            raise TrainingError(_not_finite("a logit", "after the last step"))
     return FitResult(history, best.step or step, step, total_steps, best.interrupted, rows_done / training_seconds)
 
 
