@@ -235,6 +235,13 @@ def test_vocab_json_without_the_special_tokens_is_an_error(tmp_path: Path) -> No
         Tokenizer.from_folder(tmp_path)
 
 
+def test_more_ids_than_the_encoder_has_embeddings_are_an_error_that_names_both_numbers(tiny_base: Path) -> None:
+    size = Tokenizer.from_folder(tiny_base).backend.get_vocab_size()
+    assert Tokenizer.from_folder(tiny_base, size).backend.get_vocab_size() == size
+    with pytest.raises(BaseModelError, match=f"vocab_size = {size - 1} ids\nfound: {size} ids\nfix: "):
+        Tokenizer.from_folder(tiny_base, size - 1)
+
+
 # SentencePiece's unigram model: XLM-R and CamemBERT
 
 

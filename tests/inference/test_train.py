@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ from torch import Tensor
 
 import submillion
 from submillion.config import flat, resolve
-from submillion.errors import BudgetError, ConfigError, DataError
+from submillion.errors import BaseModelError, BudgetError, ConfigError, DataError
 from submillion.inference import train as train_module
 from submillion.inference.classifier import Classifier
 from submillion.inference.train import TrainResult, train
@@ -427,6 +428,15 @@ def test_the_longest_row_that_fits_is_allowed(tiny_base: Path, tmp_path: Path) -
     long = [(f"{text} " * 20, label) for text, label in news_rows(20)]
     result = train(data=long, overrides=run_of(tiny_base, tmp_path, model__max_length=160, train__epochs=1))
     assert len(result.classifier.tokenizer.encode([long[0][0]], 160).row(0)) == 160
+
+
+def test_a_tokenizer_with_more_ids_than_the_base_has_embeddings_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    with (base / "vocab.txt").open("a", encoding="utf-8") as file:
+        file.write("airport\n")
+    with pytest.raises(BaseModelError, match=r"expected: at most vocab_size = \d+ ids"):
+        train(data=news_rows(20), overrides=run_of(base, tmp_path))
 
 
 def test_augmentation_trains_another_model_and_can_be_repeated(news_csv: Path, tiny_base: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Models that leave for transformers and PEFT, and come back: the real libraries give the same logits."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -341,3 +342,20 @@ def test_a_checkpoint_of_another_kind_is_refused(
     with pytest.raises(BaseModelError) as caught:
         Classifier.from_pretrained(tmp_path)
     assert text in str(caught.value)
+
+
+def test_a_checkpoint_whose_tokenizer_has_more_ids_than_embeddings_is_refused(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoints["bert"], tmp_path, dirs_exist_ok=True)
+    add_token(tmp_path)
+    with pytest.raises(BaseModelError, match=r"expected: at most vocab_size = \d+ ids"):
+        Classifier.from_pretrained(tmp_path)
+
+
+def add_token(folder: Path) -> None:
+    """Gives the tokenizer one id more than the embeddings of its model have."""
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text("utf-8"))
+    tokenizer["model"]["vocab"]["airport"] = len(tokenizer["model"]["vocab"])
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Adapters that peft saved open here with peft's logits; what we cannot represent is refused and leaves nothing."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from test_exports import (  # noqa: F401
     FAMILIES,
     LABELS,
     TEXTS,
+    add_token,
     assert_equal,
     checkpoints,
     saved_model,
@@ -205,3 +207,15 @@ def test_unknown_fields_are_noted_and_unknown_tensors_refused(
     assert "score.weight: this model has no place for it" in capsys.readouterr().err
     tensors.write_bytes(tensors.read_bytes()[:300])
     assert take(tmp_path / "adapter", tmp_path / "other") == 2 and not (tmp_path / "other").exists()
+
+
+def test_a_base_whose_tokenizer_has_more_ids_than_embeddings_is_refused(
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
+    base = shutil.copytree(checkpoints["bert"], tmp_path / "base")
+    add_token(base)
+    assert take(tmp_path / "adapter", tmp_path / "ours", "--base", str(base)) == 2
+    assert "expected: at most vocab_size = " in capsys.readouterr().err and not (tmp_path / "ours").exists()

@@ -76,10 +76,11 @@ class Tokenizer:
         self.spelling = spelling
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "Tokenizer":
+    def from_folder(cls, folder: Path, vocab_size: int | None = None) -> "Tokenizer":
         """From tokenizer.json, or built from vocab.json + merges.txt, or from vocab.txt.
 
-        Raises BaseModelError where none of these is whole.
+        vocab_size: that of the encoder which reads the ids. Raises BaseModelError where none of these files is whole,
+        or where the encoder has no embedding for an id.
         """
         names = _files_in(folder)
         if not names:
@@ -94,6 +95,14 @@ class Tokenizer:
             backend = _READERS[names](folder)
         except Exception as error:  # `tokenizers` raises bare Exception for anything it cannot read
             raise BaseModelError(f"the tokenizer in {folder} ({' + '.join(names)}) cannot be read: {error}") from None
+        ids = max(backend.get_vocab().values(), default=-1) + 1
+        if vocab_size is not None and ids > vocab_size:
+            raise BaseModelError(
+                f"the tokenizer in {folder} ({' + '.join(names)}) does not fit the encoder in its config.json\n"
+                f"expected: at most vocab_size = {vocab_size} ids\nfound: {ids} ids\n"
+                "fix: copy the tokenizer that belongs to these weights; or, where tokens were added to it, have "
+                "transformers make the model larger: resize_token_embeddings(len(tokenizer)), and save_pretrained"
+            )
         return cls(backend, files_hash(folder))
 
     @classmethod

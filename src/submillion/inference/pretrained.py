@@ -64,7 +64,7 @@ def read_transformers(base: Base) -> Opened:
     with torch.no_grad():
         for ours, theirs in named.items():
             parameters[ours].copy_(state[theirs])
-    return Opened(network, Tokenizer.from_folder(base.folder), label_names, config)
+    return Opened(network, Tokenizer.from_folder(base.folder, shape.vocab_size), label_names, config)
 
 
 def read_json(path: Path) -> dict[str, Any]:

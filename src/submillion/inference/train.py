@@ -167,7 +167,7 @@ def _prepared(config: Config, data: object, world: World, console: "Console") ->
     config, plan = planned(config, len(corpus.label_names))
     console.print(parts_table(config, plan, len(corpus.label_names)))
     _print_run(console, config, corpus, compute, world)
-    tokenizer = Tokenizer.from_folder(base.folder)
+    tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
     if config.model.clean_text:
         tokenizer.clean_texts()
     if config.model.correct_spelling:

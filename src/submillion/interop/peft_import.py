@@ -179,7 +179,7 @@ def _read(
     )
     network = TextClassifier(shape, model, lora, rows, torch.Generator())
     _fill(network, adapters, head)
-    tokenizer = Tokenizer.from_folder(base.folder)
+    tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
     artefact = Artefact(
         tensors=dict(network.trainable()),
         label_names=names,
