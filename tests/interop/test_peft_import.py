@@ -98,6 +98,21 @@ def test_logits_are_those_of_peft(
     assert_equal(ours.logits(TEXTS), their_logits(theirs, ours))
 
 
+def test_a_pooler_comes_from_a_base_whose_names_have_no_prefix(
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    from transformers import AutoModel
+
+    base = shutil.copytree(checkpoints["bert"], tmp_path / "base")
+    AutoModel.from_pretrained(checkpoints["bert"]).save_pretrained(base)
+    assert "pooler.dense.weight" in load_file(base / "model.safetensors")
+    theirs = save_adapter(base, tmp_path / "adapter", target_modules=["query"])
+    assert take(tmp_path / "adapter", tmp_path / "ours") == 0
+    ours = Classifier.load(tmp_path / "ours")
+    assert_equal(ours.logits(TEXTS), their_logits(theirs, ours))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_we_export_comes_back(family: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
     model = saved_model(checkpoints[family], tmp_path)

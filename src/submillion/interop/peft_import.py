@@ -258,12 +258,15 @@ def _sorted_out(
             problems.append(f"{module}: has an adapter that target_modules does not name")
         elif module in places and wanted and module not in halves:
             problems.append(f"{module}: target_modules names it, found no adapter for it")
+    # Of a base saved without its stock class, such as a sentence encoder's, BERT's pooler is pooler.dense.
+    names = [(theirs, name) for theirs in heads for name in (theirs.removeprefix(stock.prefix), theirs)]
+    of_base = {theirs: base_state[name] for theirs, name in names if name in base_state}
     for theirs, ours in heads.items():
         kept_in_file = any(re.match(rf"(^|.*\.){m}($|\..*)", theirs) for m in settings.get("modules_to_save") or [])
-        if ours not in saved and (kept_in_file or theirs not in base_state):
+        if ours not in saved and (kept_in_file or theirs not in of_base):
             problems.append(f"{theirs}: expected in the adapter{'' if kept_in_file else ' or the base'}, found nothing")
     _refuse(problems)
-    head = {ours: saved.get(ours, base_state.get(theirs, torch.zeros(0))).float() for theirs, ours in heads.items()}
+    head = {ours: saved.get(ours, of_base.get(theirs, torch.zeros(0))).float() for theirs, ours in heads.items()}
     sizes = shape.linear_sizes()
     expected = head_shapes("stock", shape.hidden_size, len(head["head.out_proj.bias"]), shape.stock_head)
     found_shapes = {name: head[f"head.{name}"].shape for name in expected}
