@@ -1,5 +1,6 @@
 """The tokenizer: the ids of transformers' fast tokenizers, from every set of files, whatever the text."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -166,6 +167,10 @@ def test_the_text_of_a_tokenizer_does_not_depend_on_its_use(tiny_base: Path) -> 
 
 
 FILES = [["tokenizer.json"], ["vocab.json", "merges.txt"], ["vocab.txt"], ["vocab.txt", "tokenizer_config.json"]]
+FILES += [
+    ["vocab.txt", "tokenizer_config.json", "added_tokens.json"],
+    ["vocab.json", "merges.txt", "added_tokens.json"],
+]
 
 
 @pytest.mark.parametrize("names", FILES, ids="+".join)
@@ -183,6 +188,14 @@ def test_the_fingerprint_does_not_change_with_a_file_that_is_not_read(tiny_base:
     shutil.copytree(tiny_base, tmp_path, dirs_exist_ok=True)
     (tmp_path / "config.json").write_text("{}")
     assert files_hash(tmp_path) == files_hash(tiny_base) == Tokenizer.from_folder(tiny_base).fingerprint != ""
+
+
+def test_the_fingerprint_without_added_tokens_is_what_saved_models_hold(tiny_base: Path, tmp_path: Path) -> None:
+    vocab, settings = (tiny_base / "vocab.txt").read_bytes(), b'{"do_lower_case": true}'
+    (tmp_path / "vocab.txt").write_bytes(vocab)
+    assert files_hash(tmp_path) == hashlib.sha256(vocab).hexdigest()
+    (tmp_path / "tokenizer_config.json").write_bytes(settings)
+    assert files_hash(tmp_path) == hashlib.sha256(vocab + settings).hexdigest()
 
 
 def test_no_files_have_no_fingerprint(tmp_path: Path) -> None:
@@ -240,6 +253,95 @@ def test_more_ids_than_the_encoder_has_embeddings_are_an_error_that_names_both_n
     assert Tokenizer.from_folder(tiny_base, size).backend.get_vocab_size() == size
     with pytest.raises(BaseModelError, match=f"vocab_size = {size - 1} ids\nfound: {size} ids\nfix: "):
         Tokenizer.from_folder(tiny_base, size - 1)
+
+
+# Tokens that were added to a vocabulary later, as transformers' slow tokenizers save them
+
+ADDED_TEXTS = [
+    "oil [E1] war[E2]x",
+    "a [e1]  [e2]  b",
+    "[E1][E2][E1]",
+    " [E2]",
+    "x[E1] y [E2] z",
+    "[MASK] a b[SEP]",
+]
+PLAIN = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": True, "special": False}
+TOKEN_SETTINGS: list[dict[str, bool]] = [
+    {},
+    {"lstrip": True},
+    {"rstrip": True},
+    {"single_word": True},
+    {"normalized": False, "special": True},
+]
+
+
+def slow_folder(kind: str, tiny_base: Path, folder: Path) -> int:
+    """A folder of a slow tokenizer's files, BERT's or RoBERTa's. Returns the first id that is free."""
+    from tokenizers import pre_tokenizers
+
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    if kind == "bert":
+        shutil.copy(tiny_base / "vocab.txt", folder)
+        return len((tiny_base / "vocab.txt").read_text("utf-8").split("\n")) - 1
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "<mask>"]
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    return len(tokens)
+
+
+def assert_ids_of_added_tokens_are_those_of_transformers(folder: Path, first: int, *more: str) -> None:
+    from transformers import AutoTokenizer
+
+    texts = [*ADDED_TEXTS, *more]
+    found = ids(Tokenizer.from_folder(folder), texts)
+    assert found == AutoTokenizer.from_pretrained(folder)(texts)["input_ids"]
+    assert {first, first + 1} <= {token for row in found for token in row}
+
+
+@pytest.mark.parametrize("settings", TOKEN_SETTINGS, ids=str)
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_added_tokens_of_the_settings_equal_transformers(
+    kind: str, settings: dict[str, bool], tiny_base: Path, tmp_path: Path
+) -> None:
+    first = slow_folder(kind, tiny_base, tmp_path)
+    added = {first + 1: PLAIN | {"content": "[E2]"}, first: PLAIN | settings | {"content": "[E1]"}}
+    mask = {"bert": {4: "[MASK]"}, "roberta": {first - 1: "<mask>"}}[kind]
+    added |= {index: PLAIN | {"content": token, "normalized": False, "special": True} for index, token in mask.items()}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"[E2]": first, "[E1]": first + 1}))  # not what counts
+    assert_ids_of_added_tokens_are_those_of_transformers(tmp_path, first, "a <mask> b")
+
+
+@pytest.mark.parametrize("special", ["", "additional_special_tokens", "extra_special_tokens"])
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_added_tokens_of_a_file_of_their_own_equal_transformers(
+    kind: str, special: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    first = slow_folder(kind, tiny_base, tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"[E2]": first + 1, "[E1]": first}))
+    if special:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({special: ["[E1]"]}))
+    assert_ids_of_added_tokens_are_those_of_transformers(tmp_path, first)
+
+
+@pytest.mark.parametrize("added", [{"[E1]": 1}, {"[E1]": 0, "[E2]": 2}, {"[SEP]": 0}], ids=str)
+def test_added_tokens_whose_ids_do_not_follow_on_are_an_error(
+    added: dict[str, int], tiny_base: Path, tmp_path: Path
+) -> None:
+    first = slow_folder("bert", tiny_base, tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({token: first + index for token, index in added.items()}))
+    with pytest.raises(
+        BaseModelError, match=r"whose ids follow on, found '\[\w+\]' with id \d+ in place of \d+\nfix: "
+    ):
+        Tokenizer.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"[E1]": "x"}'])
+def test_an_unusable_file_of_added_tokens_is_an_error(content: str, tiny_base: Path, tmp_path: Path) -> None:
+    slow_folder("bert", tiny_base, tmp_path)
+    (tmp_path / "added_tokens.json").write_text(content)
+    with pytest.raises(BaseModelError, match=r"vocab\.txt"):
+        Tokenizer.from_folder(tmp_path)
 
 
 # SentencePiece's unigram model: XLM-R and CamemBERT

@@ -176,3 +176,13 @@ def test_one_set_of_weights_is_downloaded(tmp_path: Path, monkeypatch: pytest.Mo
     Hub(repository, tmp_path / "cache", monkeypatch)
     folder = find_base("someone/both").folder
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_tokens_that_were_added_later_are_downloaded(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(tiny_base, repository)
+    (repository / "added_tokens.json").write_text("{}")
+    Hub(repository, tmp_path / "cache", monkeypatch)
+    assert (find_base("someone/added").folder / "added_tokens.json").is_file()

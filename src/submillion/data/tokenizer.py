@@ -77,10 +77,10 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, vocab_size: int | None = None) -> "Tokenizer":
-        """From tokenizer.json, or built from vocab.json + merges.txt, or from vocab.txt.
+        """From tokenizer.json, or built from vocab.json + merges.txt, or from vocab.txt, and the tokens added to them.
 
         vocab_size: that of the encoder which reads the ids. Raises BaseModelError where none of these files is whole,
-        or where the encoder has no embedding for an id.
+        where added tokens have ids that do not follow on, or where the encoder has no embedding for an id.
         """
         names = _files_in(folder)
         if not names:
@@ -93,6 +93,8 @@ class Tokenizer:
             )
         try:
             backend = _READERS[names](folder)
+            if names != _WHOLE:
+                _add_tokens(backend, folder)
         except Exception as error:  # `tokenizers` raises bare Exception for anything it cannot read
             raise BaseModelError(f"the tokenizer in {folder} ({' + '.join(names)}) cannot be read: {error}") from None
         ids = max(backend.get_vocab().values(), default=-1) + 1
@@ -178,8 +180,9 @@ def files_hash(folder: Path) -> str:
     if not names:
         return ""
     digest = hashlib.sha256()
-    if "tokenizer.json" not in names and (folder / "tokenizer_config.json").is_file():
-        names = (*names, "tokenizer_config.json")  # casing and the like, which a tokenizer.json holds itself
+    if names != _WHOLE:
+        more = ("tokenizer_config.json", _ADDED)  # casing, added tokens and the like, which tokenizer.json holds itself
+        names = (*names, *(name for name in more if (folder / name).is_file()))
     for name in names:
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
@@ -199,6 +202,33 @@ def _from_json(folder: Path) -> "tokenizers.Tokenizer":
     from tokenizers import Tokenizer as Backend
 
     return Backend.from_file(str(folder / "tokenizer.json"))
+
+
+def _add_tokens(backend: "tokenizers.Tokenizer", folder: Path) -> None:
+    """Adds what was added to the vocabulary later. Raises ValueError where that gives another id than the folder's."""
+    tokens = _added_tokens(folder)
+    backend.add_tokens([token for _, token in sorted(tokens.items(), key=lambda item: item[0])])
+    for index, token in tokens.items():
+        if (found := backend.token_to_id(token.content)) != index:
+            raise ValueError(
+                f"expected added tokens whose ids follow on, found {token.content!r} with id {index} in place of "
+                f"{found}\nfix: copy the tokenizer's files again, all from one folder"
+            )
+
+
+def _added_tokens(folder: Path) -> "dict[int, tokenizers.AddedToken]":
+    """By id. As transformers does, those in tokenizer_config.json, which have settings, go before the other file's."""
+    from tokenizers import AddedToken
+
+    settings = _settings(folder)
+    if "added_tokens_decoder" in settings:
+        return {int(index): AddedToken(**token) for index, token in settings["added_tokens_decoder"].items()}
+    if not (folder / _ADDED).is_file():
+        return {}
+    special = [token for name, token in settings.items() if name.endswith("_token")]
+    special += settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    added = json.loads((folder / _ADDED).read_text("utf-8"))
+    return {index: AddedToken(token, special=token in special) for token, index in added.items()}
 
 
 def _byte_level_bpe(folder: Path) -> "tokenizers.Tokenizer":
@@ -258,9 +288,11 @@ def _word_piece(folder: Path) -> "tokenizers.Tokenizer":
     return backend
 
 
+_WHOLE = ("tokenizer.json",)
+_ADDED = "added_tokens.json"  # older than added_tokens_decoder in tokenizer_config.json
 # In order of preference: the files a folder must hold, and what reads them.
 _READERS: "dict[tuple[str, ...], Callable[[Path], tokenizers.Tokenizer]]" = {
-    ("tokenizer.json",): _from_json,
+    _WHOLE: _from_json,
     ("vocab.json", "merges.txt"): _byte_level_bpe,
     ("vocab.txt",): _word_piece,
 }

@@ -22,6 +22,7 @@ _OTHER_FILES = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "added_tokens.json",
     "vocab.json",
     "merges.txt",
     "vocab.txt",
