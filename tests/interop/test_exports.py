@@ -231,6 +231,23 @@ def test_transformers_cleans_texts_as_we_do(
     assert_equal(expected, Classifier.from_pretrained(merged).logits(texts))
 
 
+def test_an_export_cuts_long_texts_where_we_do_whatever_its_base_says(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    base, merged = shutil.copytree(checkpoints["bert"], tmp_path / "base"), tmp_path / "merged"
+    (base / "tokenizer_config.json").write_text('{"truncation_side": "left"}', encoding="utf-8")
+    model = saved_model(base, tmp_path)
+    assert main(["export", str(model), "--to", "transformers", str(merged)]) == 0
+    text = " ".join(["war", "oil", "bank", "final"][index % 4] for index in range(99))
+    row = AutoTokenizer.from_pretrained(merged)(text, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        theirs = AutoModelForSequenceClassification.from_pretrained(merged).eval()(**row).logits
+    np.testing.assert_allclose(Classifier.load(model).logits([text]), theirs, atol=1e-5, rtol=0)
+    Classifier.from_pretrained(merged)
+
+
 @pytest.mark.parametrize("family", MODEL_TYPES)
 def test_a_checkpoint_of_transformers_opens_with_equal_logits(family: str, checkpoints: dict[str, Path]) -> None:
     from transformers import AutoModelForSequenceClassification
@@ -342,6 +359,25 @@ def test_a_checkpoint_of_another_kind_is_refused(
     with pytest.raises(BaseModelError) as caught:
         Classifier.from_pretrained(tmp_path)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json"])
+def test_a_checkpoint_that_reads_the_end_of_a_long_text_is_refused(
+    name: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    shutil.copytree(checkpoints["bert"], tmp_path, dirs_exist_ok=True)
+    whole = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    whole["truncation"] = {"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
+    content = whole if name == "tokenizer.json" else {"truncation_side": "left"}
+    (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    assert AutoTokenizer.from_pretrained(tmp_path).truncation_side == "left"
+    with pytest.raises(BaseModelError, match=rf"/{name}: expected truncation_side right, found '[Ll]eft'.*\nfix: "):
+        Classifier.from_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"truncation_side": "right"}', encoding="utf-8")
+    Classifier.from_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).truncation_side == "right"
 
 
 def test_a_checkpoint_whose_tokenizer_has_more_ids_than_embeddings_is_refused(

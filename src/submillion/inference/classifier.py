@@ -101,7 +101,7 @@ class Classifier:
 
         name: a folder or a hub id. precision: "auto" is fp32 here, so that the logits are those of transformers; "bf16"
         is faster where the machine has it, and "int8" again. Raises BaseModelError where it is another kind of model,
-        or not whole.
+        not whole, or one whose texts transformers would read otherwise.
         """
         opened = read_transformers(find_base(str(name)))
         compute = choose_compute("fp32" if precision == "auto" else precision)

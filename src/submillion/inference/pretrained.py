@@ -26,7 +26,8 @@ class Opened(NamedTuple):
 def read_transformers(base: Base) -> Opened:
     """A fine-tuned sequence classifier of a supported family, as one of our networks without adapters.
 
-    Raises BaseModelError where its class, task, labels or tensors are not those of such a classifier.
+    Raises BaseModelError where its class, task, labels or tensors are not those of such a classifier, or where
+    transformers would read another part of a long text.
     """
     path = base.folder / "config.json"
     shape = read_shape(base.folder)
@@ -64,7 +65,9 @@ def read_transformers(base: Base) -> Opened:
     with torch.no_grad():
         for ours, theirs in named.items():
             parameters[ours].copy_(state[theirs])
-    return Opened(network, Tokenizer.from_folder(base.folder, shape.vocab_size), label_names, config)
+    tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
+    _check_truncation(base.folder)
+    return Opened(network, tokenizer, label_names, config)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -103,6 +106,25 @@ def _label_names(settings: dict[str, Any], stock: StockClass, path: Path) -> lis
 
 def _max_length(folder: Path, most: int) -> int:
     """The tokenizer's own limit where it has one that the encoder can place, else all that it can."""
-    path = folder / "tokenizer_config.json"
-    own = read_json(path).get("model_max_length") if path.is_file() else None
+    own = _read_if_there(folder / "tokenizer_config.json").get("model_max_length")
     return own if isinstance(own, int) and 3 <= own <= most else most
+
+
+def _check_truncation(folder: Path) -> None:
+    """Raises BaseModelError where the tokenizer's files ask for the end of a long text: its beginning is what we keep.
+
+    Where tokenizer_config.json does not say, transformers takes the side that tokenizer.json cuts on.
+    """
+    own = _read_if_there(folder / "tokenizer_config.json").get("truncation_side")
+    found = own or (_read_if_there(folder / "tokenizer.json").get("truncation") or {}).get("direction", "right")
+    if str(found).lower() != "right":
+        raise BaseModelError(
+            f"{folder / ('tokenizer_config.json' if own else 'tokenizer.json')}: expected truncation_side right, found "
+            f"{found!r}: transformers would read the end of a long text, and give other logits\n"
+            'fix: "truncation_side": "right" in tokenizer_config.json, where its beginning will do; or train on this '
+            "base: submillion train --model.base DIR"
+        )
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

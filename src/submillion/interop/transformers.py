@@ -54,7 +54,8 @@ def write_transformers(
     else:
         path = base.folder / "tokenizer_config.json"
         settings = read_json(path) if path.is_file() else {"tokenizer_class": stock.tokenizer}
-    _write_json(folder / "tokenizer_config.json", settings | {"model_max_length": config.model.max_length})
+    ours = {"model_max_length": config.model.max_length, "truncation_side": "right"}
+    _write_json(folder / "tokenizer_config.json", settings | ours)
 
 
 def _settings_of_cleaning(tokenizer: Tokenizer, pad_id: int) -> dict[str, Any]:
