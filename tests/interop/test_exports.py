@@ -248,6 +248,16 @@ def test_an_export_cuts_long_texts_where_we_do_whatever_its_base_says(
     Classifier.from_pretrained(merged)
 
 
+def test_an_export_keeps_case_where_we_do_whatever_its_base_says(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base, merged = shutil.copytree(checkpoints["bert"], tmp_path / "base"), tmp_path / "merged"
+    keep_case(base)
+    assert main(["export", str(saved_model(base, tmp_path)), "--to", "transformers", str(merged)]) == 0
+    row = Classifier.from_pretrained(merged).tokenizer.encode(["Oil oil"], 40).row(0).tolist()
+    assert row == AutoTokenizer.from_pretrained(merged)("Oil oil")["input_ids"] and row[1] != row[2]
+
+
 @pytest.mark.parametrize("family", MODEL_TYPES)
 def test_a_checkpoint_of_transformers_opens_with_equal_logits(family: str, checkpoints: dict[str, Path]) -> None:
     from transformers import AutoModelForSequenceClassification
@@ -378,6 +388,52 @@ def test_a_checkpoint_that_reads_the_end_of_a_long_text_is_refused(
     (tmp_path / "tokenizer_config.json").write_text('{"truncation_side": "right"}', encoding="utf-8")
     Classifier.from_pretrained(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).truncation_side == "right"
+
+
+@pytest.mark.parametrize("settings", [{}, {"do_lower_case": True, "tokenizer_class": "BertTokenizerFast"}], ids=str)
+@pytest.mark.parametrize("family", ["bert", "distilbert", "electra", "mpnet"])
+def test_a_checkpoint_whose_two_files_tell_of_another_case_is_refused(
+    family: str, settings: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    shutil.copytree(checkpoints[family], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "tokenizer_config.json"
+    keep_case(tmp_path)
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    assert AutoTokenizer.from_pretrained(tmp_path).backend_tokenizer.normalizer.lowercase
+    with pytest.raises(BaseModelError, match=r"'do_lower_case': True.*, found \{'do_lower_case': False.*\nfix: "):
+        Classifier.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("bert", {"do_lower_case": False}),
+        ("mpnet", {"do_lower_case": False, "strip_accents": False}),
+        ("bert", {"tokenizer_class": "PreTrainedTokenizerFast"}),
+        ("modernbert", {"tokenizer_class": "BertTokenizer"}),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_keeps_case_in_transformers_too_opens(
+    family: str, settings: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    shutil.copytree(checkpoints[family], tmp_path, dirs_exist_ok=True)
+    keep_case(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    row = Classifier.from_pretrained(tmp_path).tokenizer.encode(["Oil oil café"], 40).row(0).tolist()
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert row[1:4] == theirs("Oil oil café")["input_ids"][1:4] and not theirs.backend_tokenizer.normalizer.lowercase
+
+
+def keep_case(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text("utf-8"))
+    tokenizer["normalizer"]["lowercase"] = False
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
 def test_a_checkpoint_whose_tokenizer_has_more_ids_than_embeddings_is_refused(

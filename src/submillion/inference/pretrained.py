@@ -27,7 +27,7 @@ def read_transformers(base: Base) -> Opened:
     """A fine-tuned sequence classifier of a supported family, as one of our networks without adapters.
 
     Raises BaseModelError where its class, task, labels or tensors are not those of such a classifier, or where
-    transformers would read another part of a long text.
+    transformers would read its texts otherwise.
     """
     path = base.folder / "config.json"
     shape = read_shape(base.folder)
@@ -67,6 +67,7 @@ def read_transformers(base: Base) -> Opened:
             parameters[ours].copy_(state[theirs])
     tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
     _check_truncation(base.folder)
+    _check_normalizer(base.folder, tokenizer, stock, settings)
     return Opened(network, tokenizer, label_names, config)
 
 
@@ -124,6 +125,46 @@ def _check_truncation(folder: Path) -> None:
             'fix: "truncation_side": "right" in tokenizer_config.json, where its beginning will do; or train on this '
             "base: submillion train --model.base DIR"
         )
+
+
+# Classes of transformers that build their own normalizer and take nothing of the one in tokenizer.json.
+_BERT_TOKENIZERS = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer")
+_BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+
+
+def _check_normalizer(folder: Path, tokenizer: Tokenizer, stock: StockClass, settings: dict[str, Any]) -> None:
+    """Raises BaseModelError where transformers would change a text's case, accents or spaces otherwise than we.
+
+    settings: the content of config.json.
+    """
+    own = _read_if_there(folder / "tokenizer_config.json")
+    named = str(own.get("tokenizer_class") or settings.get("tokenizer_class") or stock.tokenizer).removesuffix("Fast")
+    always_whole = stock.tokenizer == "PreTrainedTokenizerFast"  # a ModernBERT's is, whatever class is named
+    if named not in _BERT_TOKENIZERS or always_whole or not (folder / "tokenizer.json").is_file():
+        return
+    expected = {name: own.get(name, default) for name, default in _BERT_DEFAULTS.items()}
+    if expected["strip_accents"] is None:
+        expected["strip_accents"] = expected["do_lower_case"]
+    found = bert_settings(tokenizer)
+    if found != expected:
+        raise BaseModelError(
+            f"{folder}: expected tokenizer.json to do what {named} does with tokenizer_config.json, {expected}, found "
+            f"{found or 'another normalizer'}: transformers would give other logits\n"
+            "fix: where tokenizer_config.json is right, write both again: "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR); else set these in tokenizer_config.json"
+        )
+
+
+def bert_settings(tokenizer: Tokenizer) -> dict[str, bool | None]:
+    """What tokenizer_config.json has to say of a BERT-like tokenizer's normalizer; {} of any other."""
+    from tokenizers.normalizers import BertNormalizer
+
+    own = tokenizer.backend.normalizer
+    if not isinstance(own, BertNormalizer) or not own.clean_text:
+        return {}
+    strip_accents = own.lowercase if own.strip_accents is None else own.strip_accents
+    values = (own.lowercase, strip_accents, own.handle_chinese_chars)
+    return dict(zip(_BERT_DEFAULTS, values, strict=True))
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:

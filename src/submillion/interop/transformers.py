@@ -6,7 +6,7 @@ from typing import Any
 
 from submillion.config import Config
 from submillion.data.tokenizer import Tokenizer
-from submillion.inference.pretrained import read_json
+from submillion.inference.pretrained import bert_settings, read_json
 from submillion.inference.stock import StockClass, check_representable, head_tensors
 from submillion.interop.tensors import write_tensors
 from submillion.model.base import Base
@@ -48,14 +48,14 @@ def write_transformers(
     kept = {key: value for key, value in read_json(base.folder / "config.json").items() if key not in old}
     _write_json(folder / "config.json", kept | changes)
     (folder / "tokenizer.json").write_text(artefact.tokenizer, encoding="utf-8")
+    tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
     if config.model.clean_text:
-        tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
         settings = _settings_of_cleaning(tokenizer, read_shape(base.folder).pad_id)
     else:
         path = base.folder / "tokenizer_config.json"
         settings = read_json(path) if path.is_file() else {"tokenizer_class": stock.tokenizer}
     ours = {"model_max_length": config.model.max_length, "truncation_side": "right"}
-    _write_json(folder / "tokenizer_config.json", settings | ours)
+    _write_json(folder / "tokenizer_config.json", settings | bert_settings(tokenizer) | ours)
 
 
 def _settings_of_cleaning(tokenizer: Tokenizer, pad_id: int) -> dict[str, Any]:
