@@ -240,6 +240,19 @@ def test_check_names_every_value_out_of_range() -> None:
         check(config)
 
 
+def test_adapters_are_not_scaled_where_encoder_layers_train_in_full(tmp_path: Path) -> None:
+    opened = {"model.freeze_base": False, "train.adapter_scale": 0.5}
+    text = message(overrides=opened)
+    assert text.startswith("train.adapter_scale: expected 1 where encoder layers train in full") and "found 0.5" in text
+    assert "fix: leave it at 1, or model.freeze_base = true" in text and "\n" not in text
+    # What is refused is the whole: a later source may mend what an earlier one says.
+    recipe = write(tmp_path, "train.adapter_scale = 0.5\n")
+    assert resolve(["--train.adapter-scale", "1"], recipe, {"model.freeze_base": False}).config.train.adapter_scale == 1
+    assert resolve(overrides=opened | {"model.train_last_k_layers": 0}).config.train.adapter_scale == 0.5
+    # A model that was saved so still opens.
+    assert from_mapping({"model": {"freeze_base": False}, "train": {"adapter_scale": 0.5}}).train.adapter_scale == 0.5
+
+
 def test_a_saved_configuration_with_an_unknown_key_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"artefact: unknown key lora\.rnak; did you mean lora\.rank"):
         from_mapping({"lora": {"rnak": 2}}, where="artefact")

@@ -132,7 +132,8 @@ class PredictFlags:
     """Of the encoder's arithmetic. auto: int8 where the model was measured in it and the processor gains by it, else
     bf16 where it computes that fast, else fp32."""
     adapter_scale: float = 1.0
-    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on."""
+    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on. Only 1 for
+    a model whose encoder layers trained in full."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ class EvaluateFlags:
     """Of the encoder's arithmetic. auto: int8 where the model was measured in it and the processor gains by it, else
     bf16 where it computes that fast, else fp32."""
     adapter_scale: float = 1.0
-    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on."""
+    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on. Only 1 for
+    a model whose encoder layers trained in full."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ class ModelConfig:
     train_last_k_layers: int = 2
     """Read only where freeze_base is false. Two layers of roberta-base are 14.2 M parameters."""
 
+    @property
+    def opened_layers(self) -> int:
+        """How many of the last encoder layers train in full, where the encoder has so many."""
+        return 0 if self.freeze_base else self.train_last_k_layers
+
 
 @dataclass(frozen=True)
 class LoraConfig:
@@ -129,7 +134,8 @@ class TrainConfig:
     and this many times the divergence of the two answers is added to the loss (R-Drop). A step takes twice as long."""
     adapter_scale: float = 1.0
     """The best step's adapters are multiplied by this at the end: below 1, the saved model lies between the pretrained
-    encoder and the trained one, which holds better on texts unlike the training rows."""
+    encoder and the trained one, which holds better on texts unlike the training rows. Only 1 where encoder layers train
+    in full: what they learned is in no adapter."""
     precision: Literal["auto", "int8", "bf16", "fp32"] = "auto"
     """Of the encoder's arithmetic. int8: of its products by frozen weights, and bf16 between; where adapters have
     dropout, their layers train in bf16. auto: int8 where the processor gains by it and the encoder is hardly moved by
@@ -218,6 +224,7 @@ def combine(
             origins["data.label_names"] = "default"
         config = overlay(config, values, where, spell)
         origins.update(dict.fromkeys(values, origin))
+    check(config)  # not each source alone: what one says another may mend
     return Resolved(config, origins)
 
 
@@ -247,8 +254,15 @@ def find_recipe(name_or_path: str | Path) -> Path:
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError with every value of the tree that lies outside its range."""
-    _refuse([f"{key}: {problem}" for key, problem in _range_problems(flat(config)).items()])
+    """Raises ConfigError with every value of the tree that lies outside its range or does not go with another."""
+    problems = _range_problems(flat(config))
+    if config.model.opened_layers and config.train.adapter_scale != 1:
+        problems.setdefault(
+            "train.adapter_scale",
+            "expected 1 where encoder layers train in full (model.freeze_base = false), for it scales adapters alone, "
+            f"found {config.train.adapter_scale:g}; fix: leave it at 1, or model.freeze_base = true",
+        )
+    _refuse([f"{key}: {problem}" for key, problem in problems.items()])
 
 
 def without_effect(config: Config, validation_rows: int) -> list[str]:

@@ -208,6 +208,16 @@ def test_adapters_that_were_scaled_are_told() -> None:
     assert "multiplied" not in made(config=replace(scaled, lora=LoraConfig(rank=0)))
 
 
+def test_layers_that_trained_in_full_are_told() -> None:
+    def opening(**model: Any) -> str:
+        card = made(config=Config(model=ModelConfig(**model), lora=LoraConfig(rank=0)))
+        return card.partition("trained parameters: ")[2].partition("\n")[0]
+
+    assert opening(freeze_base=False, train_last_k_layers=2) == "a head and the last 2 encoder layers in full."
+    assert opening(freeze_base=False, train_last_k_layers=1) == "a head and the last encoder layer in full."
+    assert opening(freeze_base=False, train_last_k_layers=0) == opening(freeze_base=True) == "a head."
+
+
 def test_figures_that_are_of_int8_say_so() -> None:
     told = "within 0.081 of each other, 2.5% of those compared, are computed again in bf16"
     assert told in made(int8={"margin": 0.0812, "again": 0.025}) and "int8" not in made()

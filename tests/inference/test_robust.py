@@ -11,6 +11,7 @@ import torch
 from news import LABELS, news_rows, run_of, write_csv
 
 from submillion.cli import main
+from submillion.errors import ConfigError
 from submillion.inference.classifier import Classifier, load_network
 from submillion.inference.evaluate import evaluate_source
 from submillion.inference.robust import AG_NEWS, _shifted, _sources
@@ -140,6 +141,14 @@ def test_adapters_scaled_to_nothing_leave_the_pretrained_encoder(trained: TrainR
     none.network = bare
     np.testing.assert_allclose(none_logits, none.logits(texts), atol=1e-6)
     assert np.abs(whole - none_logits).max() > 0.1
+
+
+def test_a_model_whose_layers_trained_in_full_is_not_scaled(tiny_base: Path, tmp_path: Path) -> None:
+    changes = {"model__freeze_base": False, "model__train_last_k_layers": 1, "train__epochs": 1}
+    result = train(data=news_rows(20), overrides=run_of(tiny_base, tmp_path, **changes))
+    assert Classifier.load(result.folder, adapter_scale=1.0).label_names == LABELS
+    with pytest.raises(ConfigError, match=r"(?s)expected 1 .*train_last_k_layers = 1\), found 0\n.*fix: leave it out"):
+        Classifier.load(result.folder, adapter_scale=0.0)
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])

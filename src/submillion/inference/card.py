@@ -185,6 +185,8 @@ def _opening(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
     trained = f"{metrics['parameters']['trainable']:,} trained parameters"
     parts = ["low-rank adapters (LoRA)"] * (config.lora.rank != 0) + ["a head"]
     parts += [f"a table of {config.model.ngram_buckets:,} n-grams"] * (config.model.ngram_buckets > 0)
+    if opened := config.model.opened_layers:
+        parts.append("the last encoder layer in full" if opened == 1 else f"the last {opened} encoder layers in full")
     by = _listed(parts)
     split = _headline(metrics)
     score = "Its accuracy was not measured: no rows were held out."

@@ -72,8 +72,9 @@ class Classifier:
         adapter_scale: 1 is the model as saved, 0 the pretrained encoder under the trained head, and between them lies
         a model that gives up some accuracy on rows like those trained on for rows unlike them, at no cost (WiSE-FT,
         Wortsman et al., 2022, arXiv:2109.01903).
-        Raises ConfigError for a scale outside 0 to 2; ArtefactError where the file is not whole, or the base or its
-        tokenizer is not the one it was trained on; BaseModelError where the base is not to be found.
+        Raises ConfigError for a scale outside 0 to 2, and for one other than 1 where encoder layers trained in full;
+        ArtefactError where the file is not whole, or the base or its tokenizer is not the one it was trained on;
+        BaseModelError where the base is not to be found.
         """
         artefact = Artefact.load(Path(path))
         config = from_mapping(artefact.config)
@@ -81,6 +82,12 @@ class Classifier:
         check_base(artefact, found)
         if not 0 <= adapter_scale <= 2:
             raise ConfigError(f"--adapter-scale: expected 0 to 2 (1: as saved), found {adapter_scale:g}")
+        if config.model.opened_layers and adapter_scale != 1:
+            raise ConfigError(
+                "--adapter-scale: expected 1 for a model whose last encoder layers trained in full "
+                f"(model.train_last_k_layers = {config.model.opened_layers}), found {adapter_scale:g}\n"
+                "what they learned is in no adapter that could be scaled\nfix: leave it out"
+            )
         network = load_network(artefact, found)
         network.scale_adapters(adapter_scale)
         if precision == "auto" and config.train.precision == "fp32":
