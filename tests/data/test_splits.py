@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -127,6 +129,55 @@ def test_a_label_in_a_single_group_stays_in_the_rest():
     groups = np.array([*range(10), *[20] * 5])
     _, cut = stratified_group_split(labels, groups, 0.3, np.random.default_rng(0))
     assert set(labels[cut]) == {0}
+
+
+def dense_split(labels, groups, fraction, rng):
+    """The cut by its definition, with the count of every label for every group."""
+    count = int(labels.max()) + 1
+    totals = np.bincount(labels, minlength=count)
+    wanted = np.clip(np.rint(fraction * totals).astype(np.int64), 1, np.maximum(totals - 1, 0)).clip(max=totals)
+    names = np.unique(groups)
+    held = [np.bincount(labels[groups == name], minlength=count) for name in names]
+    taken, in_cut = np.zeros(count, dtype=np.int64), np.zeros(len(names), dtype=bool)
+    shuffled = rng.permutation(len(names))
+    for group in shuffled:
+        if (taken + held[group] <= wanted).all():
+            in_cut[group] = True
+            taken += held[group]
+    for label in range(count):
+        fitting = [
+            group
+            for group in shuffled
+            if held[group][label] and not in_cut[group] and ((taken + held[group] < totals) | (held[group] == 0)).all()
+        ]
+        if not taken[label] and wanted[label] and fitting:
+            smallest = min(fitting, key=lambda group: int(held[group].sum()))
+            in_cut[smallest] = True
+            taken += held[smallest]
+    return np.flatnonzero(np.isin(groups, names[in_cut]))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("labels_of", [3, 40])
+def test_the_cut_is_the_one_of_the_definition(labels_of, seed):
+    rng = np.random.default_rng(seed)
+    # Groups of many sizes, with one label and with several: some labels come into the cut by the second pass alone.
+    groups = rng.permutation(np.minimum(rng.geometric(0.02, 300), 200))
+    labels = np.where(rng.random(300) < 0.7, groups % labels_of, rng.integers(labels_of, size=300))
+    for fraction in (0.02, 0.1, 0.5):
+        _, cut = stratified_group_split(labels, groups, fraction, np.random.default_rng(seed))
+        np.testing.assert_array_equal(cut, dense_split(labels, groups, fraction, np.random.default_rng(seed)))
+
+
+def test_memory_does_not_grow_with_rows_times_labels():
+    labels = np.arange(5_000) % 2_000  # a count of each label for each row would be 80 MB
+    tracemalloc.start()
+    try:
+        _, cut = stratified_group_split(labels, np.arange(5_000), 0.2, np.random.default_rng(0))
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(cut) == 2_000
 
 
 def test_fraction_0_cuts_nothing_and_seeds_differ():

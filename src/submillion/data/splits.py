@@ -91,37 +91,55 @@ def stratified_group_split(
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order][0] - 1))
     members = np.split(order, starts[1:])
-    held = [np.bincount(labels[rows], minlength=count) for rows in members]
+    held = _labels_of(np.unique(groups, return_inverse=True)[1], labels, count)
     taken = np.zeros(count, dtype=np.int64)
     in_cut = np.zeros(len(members), dtype=bool)
     shuffled = rng.permutation(len(members))
     for group in shuffled:
-        if (taken + held[group] <= wanted).all():
+        own, rows = held[group]
+        if (taken[own] + rows <= wanted[own]).all():
             in_cut[group] = True
-            taken += held[group]
+            taken[own] += rows
     _give_each_label_one(shuffled, held, in_cut, taken, wanted, totals)
     cut = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *(members[g] for g in np.flatnonzero(in_cut))]))
     return np.setdiff1d(np.arange(len(labels)), cut, assume_unique=True), cut
 
 
+def _labels_of(groups: np.ndarray, labels: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each group, counted from 0: its labels, and how many rows of each it has. No table of groups by labels."""
+    met, rows = np.unique(groups * count + labels, return_counts=True)
+    starts = np.searchsorted(met, np.arange(1, groups.max() + 1) * count)
+    return list(zip(np.split(met % count, starts), np.split(rows, starts), strict=True))
+
+
 def _give_each_label_one(
     shuffled: np.ndarray,
-    held: list[np.ndarray],
+    held: list[tuple[np.ndarray, np.ndarray]],
     in_cut: np.ndarray,
     taken: np.ndarray,
     wanted: np.ndarray,
     totals: np.ndarray,
 ) -> None:
-    """Move into the cut, for each label that has no row there, its smallest group that leaves every label a row."""
-    for label in np.flatnonzero((taken == 0) & (wanted > 0)):
+    """Move into the cut, for each label that has no row there, its smallest group that leaves every label a row.
+
+    held: as `_labels_of` returns it.
+    """
+    missing = np.flatnonzero((taken == 0) & (wanted > 0))
+    groups_of: dict[int, list[int]] = {label: [] for label in missing.tolist()}
+    for group in shuffled.tolist():
+        for label in held[group][0].tolist():
+            if label in groups_of:
+                groups_of[label].append(group)
+    for label, groups in groups_of.items():
         if taken[label]:
             continue  # came along with another label's group
-        fitting = [
-            group
-            for group in shuffled
-            if held[group][label] and not in_cut[group] and ((taken + held[group] < totals) | (held[group] == 0)).all()
-        ]
+        fitting = []
+        for group in groups:
+            own, rows = held[group]
+            if not in_cut[group] and (taken[own] + rows < totals[own]).all():
+                fitting.append(group)
         if fitting:
-            smallest = min(fitting, key=lambda group: int(held[group].sum()))
+            smallest = min(fitting, key=lambda group: int(held[group][1].sum()))
+            own, rows = held[smallest]
             in_cut[smallest] = True
-            taken += held[smallest]
+            taken[own] += rows
