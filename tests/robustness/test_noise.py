@@ -60,6 +60,26 @@ def test_what_each_corruption_does() -> None:
     assert corrupt("a b c", "whitespace", "high").replace(" ", "") == "abc"
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("हिन्दी में, पढ़ना।", "हिन्दी में पढ़ना"),  # vowel signs and viramas
+        ("ที่นี่ “ดี” มาก!", "ที่นี่ ดี มาก"),  # vowels and tones above the letters
+        ("cafe\u0301 – touche\u0301!", "cafe\u0301 touche\u0301"),  # accents of their own
+        ("می\u200cخواهم؟", "می\u200cخواهم"),  # a joiner inside a word
+        ("“Zürich”… 5 € ½", "Zürich 5 ½"),
+    ],
+)
+def test_punctuation_goes_and_what_words_are_written_with_stays(text: str, left: str) -> None:
+    assert corrupt(text, "no punctuation", "high").split() == left.split()
+
+
+def test_of_ascii_all_but_letters_digits_and_space_is_punctuation() -> None:
+    text = "".join(map(chr, range(128)))
+    kept = "".join(c for c in text if c.isalnum() or c.isspace())
+    assert corrupt(text, "no punctuation", "high") == kept
+
+
 def test_a_text_of_nothing_but_what_is_removed_stays() -> None:
     assert corrupt("!!!", "no punctuation", "high") == "!!!"
     assert corrupt("(Reuters)", "no agency", "high") == "(Reuters)"

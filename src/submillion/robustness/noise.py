@@ -5,6 +5,7 @@ other rows stand beside it. None empties a text, and none adds what UTF-8 cannot
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from random import Random
 from typing import Literal
@@ -59,6 +60,13 @@ def _each(change: Callable[[str, Random], str], applies: Callable[[str], bool]) 
         return "".join(change(c, random) if applies(c) and random.random() < rate else c for c in text)
 
     return corrupt
+
+
+def _is_sign(character: str) -> bool:
+    """Punctuation, symbols and ASCII's control characters; not the marks and joiners that words are written with."""
+    if character.isascii():
+        return not (character.isalnum() or character.isspace())
+    return unicodedata.category(character)[0] in "PS"
 
 
 def _swap(text: str, random: Random, rate: float) -> str:
@@ -126,7 +134,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[str, Random, float], str], dict[Strength,
     "homoglyphs": (_each(lambda c, _: HOMOGLYPHS[c], HOMOGLYPHS.__contains__), LETTER_RATES),
     "lower case": (_lower_words, SHARES),
     "random case": (_each(lambda c, _: c.swapcase(), str.isalpha), {key: 2 * rate for key, rate in WORD_RATES.items()}),
-    "no punctuation": (_each(lambda c, _: "", lambda c: not (c.isalnum() or c.isspace())), SHARES),
+    "no punctuation": (_each(lambda c, _: "", _is_sign), SHARES),
     "HTML debris": (_add_debris, WORD_RATES),
     "no HTML debris": (_remove(_DEBRIS_FOUND), SHARES),
     "no agency": (_remove(_AGENCY_FOUND), SHARES),
