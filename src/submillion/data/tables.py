@@ -92,10 +92,11 @@ def checked_texts(table: Table, column: str) -> list[str]:
     return texts
 
 
-def find_column(columns: list[str], role: str, given: str, where: str, flag: str = "") -> str:
+def find_column(columns: list[str], role: str, given: str, where: str, flag: str = "", fix: str = "") -> str:
     """The column for a role ('text' or 'label'): the given one, else the one whose name says so.
 
-    flag: how it can be given, for the errors; --data.ROLE-column unless told otherwise.
+    flag: how it can be given, for the errors; --data.ROLE-column unless told otherwise. fix: what to do where no name
+    says so or several do; to name it with the flag unless told otherwise.
 
     A column named exactly as the role is taken before any other candidate. Raises DataError for a given column that is
     not there, for no candidate and for several.
@@ -113,16 +114,16 @@ def find_column(columns: list[str], role: str, given: str, where: str, flag: str
     if len(found) == 1:
         return found[0]
     what = f"several columns could be the {role}: {', '.join(found)}" if found else f"no {role} column"
+    name_it = f"name it with {flag} NAME" + (", or name several to be joined: A,B" if role == "text" else "")
     raise DataError(
-        f"{where}: {what}; expected one of {', '.join(known)}, found the columns {', '.join(columns)}; "
-        f"name it with {flag} NAME" + (", or name several to be joined: A,B" if role == "text" else "")
+        f"{where}: {what}; expected one of {', '.join(known)}, found the columns {', '.join(columns)}; {fix or name_it}"
     )
 
 
-def find_text(columns: list[str], given: str, where: str, flag: str = "--data.text-column") -> list[str]:
+def find_text(columns: list[str], given: str, where: str, flag: str = "--data.text-column", fix: str = "") -> list[str]:
     """The text column, or the columns that are given with commas between them, whose texts are read as one."""
     names = [given] if given in columns else [name.strip() for name in given.split(",") if name.strip()] or [""]
-    found = [find_column(columns, "text", name, where, flag) for name in names]
+    found = [find_column(columns, "text", name, where, flag, fix) for name in names]
     if len(set(found)) < len(found):
         raise DataError(f"{where}: {flag} names a column twice: {given}")
     return found
@@ -158,12 +159,12 @@ def pick_text(text_column: str, where: str, flag: str = "--text-column") -> Pick
     return pick
 
 
-def pick_text_and_label(text_column: str, label_column: str, where: str) -> Pick:
-    """For training: the text column or columns, then the label column."""
+def pick_text_and_label(text_column: str, label_column: str, where: str, fix: str = "") -> Pick:
+    """For training: the text column or columns, then the label column. fix: as of `find_column`."""
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
-        texts = find_text(columns, text_column, where)
-        label = find_column(columns, "label", label_column, where)
+        texts = find_text(columns, text_column, where, fix=fix)
+        label = find_column(columns, "label", label_column, where, fix=fix)
         if label in texts:
             raise DataError(f"{where}: {label!r} cannot be both the text and the label; name both columns")
         return [*texts, label]

@@ -66,7 +66,9 @@ def evaluate_source(
         calibration = calibration_metrics(probabilities, rows.labels)
         metrics["calibration"] = {"temperature": classifier.temperature} | calibration
         if robustness:
-            metrics["robustness"] = measure_robustness(classifier, rows, robustness, batch_size, world)
+            metrics["robustness"] = measure_robustness(
+                classifier, rows, robustness, batch_size, world, text_column, label_column
+            )
         console = Console(quiet=not world.is_first)
         _print_evaluation(console, metrics, f"{model} on {source}")
         if output and world.is_first:

