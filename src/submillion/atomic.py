@@ -46,11 +46,11 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
-def write_together(contents: Mapping[Path, str | bytes]) -> None:
+def write_together(contents: dict[Path, str | bytes]) -> None:
     """Writes all files or none: each to a temporary file first, then renamed in their order, so that the last is there
     only where the others are."""
     with ExitStack() as stack:
-        for path, content in reversed(list(contents.items())):  # what was entered last ends first
+        for path, content in reversed(contents.items()):  # what was entered last ends first
             file = stack.enter_context(write_atomically(path, "wb"))
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()

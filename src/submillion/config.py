@@ -15,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from submillion.errors import ConfigError, did_you_mean
+from submillion.errors import ConfigError, did_you_mean, encodable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -512,7 +512,7 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
             problems[key] = f"expected {expected}, found {_quoted(values[key])}"
 
     for key, value in values.items():
-        if not all(map(_encodable, value if isinstance(value, tuple) else (value,))):
+        if not all(encodable(str(part)) for part in (value if isinstance(value, tuple) else (value,))):
             expect(key, False, "text that UTF-8 can hold")
         elif isinstance(value, float) and not isfinite(value):
             expect(key, False, "a finite number")
@@ -531,14 +531,6 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
         elif key == "lora.targets" and (problem := _target_problem(value)):
             problems[key] = problem
     return problems
-
-
-def _encodable(value: object) -> bool:
-    """False for text from bytes that are no UTF-8, as a file's name can be: neither a recipe nor a card can hold it."""
-    try:
-        return not isinstance(value, str) or value.encode() is not None
-    except UnicodeEncodeError:
-        return False
 
 
 def _target_problem(targets: tuple[str, ...]) -> str:

@@ -38,6 +38,16 @@ class DistributedError(SubmillionError):
     """The processes of a run that torchrun started cannot go on together, for example because one has ended."""
 
 
+def encodable(text: str) -> bool:
+    """False where the text holds half of a surrogate pair, as from JSON's escapes or a file's name that is no UTF-8: no
+    tokenizer takes it, and no file that is written here."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def did_you_mean(name: str, known: list[str]) -> str:
     """'; did you mean X?' with the nearest known name, or '' where none is near."""
     from difflib import get_close_matches

@@ -121,6 +121,13 @@ def _unlabelled(config: DataConfig, splits: Sequence[Rows]) -> list[str]:
     return texts
 
 
+def held_out_rows(train: Rows, fraction: float, seed: int) -> Rows:
+    """What `load_corpus` cuts from these training rows first, by config.test_fraction, above 0."""
+    groups = near_duplicate_groups(train.texts)
+    _, cut = stratified_group_split(train.labels, groups, fraction, numpy_generator(seed, "split"))
+    return _at(train, cut)
+
+
 def load_rows(
     source: str,
     label_names: Sequence[str],

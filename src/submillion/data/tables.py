@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from submillion.errors import DataError, did_you_mean
+from submillion.errors import DataError, did_you_mean, encodable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +86,7 @@ def checked_texts(table: Table, column: str) -> list[str]:
             table.problems.add(f"{table.at(index)}: the text is of type {type(text).__name__}, expected a string")
         elif not text or text.isspace():
             table.problems.add(f"{table.at(index)}: the text is empty")
-        elif not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        elif not encodable(text):
             # json.loads accepts "\ud83d" alone; no tokenizer does.
             table.problems.add(f"{table.at(index)}: the text holds half of a surrogate pair, which is no character")
     return texts

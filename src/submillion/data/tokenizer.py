@@ -161,8 +161,7 @@ def _cut(encoding: "tokenizers.Encoding", max_length: int) -> np.ndarray:
     if len(ids) <= max_length:
         return ids
     added = _added(encoding)
-    kept = np.flatnonzero(~added)[: max(0, max_length - added.sum())]
-    return ids[np.sort(np.concatenate([np.flatnonzero(added), kept]))]
+    return ids[added | (np.cumsum(~added) <= max_length - added.sum())]
 
 
 def _added(encoding: "tokenizers.Encoding") -> np.ndarray:

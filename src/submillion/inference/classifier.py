@@ -11,7 +11,7 @@ import torch
 from submillion.config import Config, from_mapping
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, files_hash
-from submillion.errors import ArtefactError, ConfigError, DataError
+from submillion.errors import ArtefactError, ConfigError, DataError, encodable
 from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base
 from submillion.model.checkpoint import read_checkpoint
@@ -195,17 +195,10 @@ def _check_texts(texts: Sequence[str]) -> None:
         if not isinstance(text, str)
         else f"row {row}: half a surrogate pair, which no UTF-8 text holds"
         for row, text in enumerate(texts)
-        if not isinstance(text, str) or not _encodable(text)
+        if not isinstance(text, str) or not encodable(text)
     ]
     if wrong:
         raise DataError("\n".join(wrong[:20] + ([f"and {len(wrong) - 20} more"] if len(wrong) > 20 else [])))
-
-
-def _encodable(text: str) -> bool:
-    try:
-        return bool(text.encode()) or not text
-    except UnicodeEncodeError:
-        return False
 
 
 def check_base(artefact: Artefact, base: Base) -> None:

@@ -2,12 +2,11 @@
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion.atomic import check_output, check_writable, write_atomically
-from submillion.data.corpus import Rows, load_corpus, load_rows, rows_sha256
+from submillion.data.corpus import Rows, held_out_rows, load_rows, rows_sha256
 from submillion.errors import DataError
 from submillion.inference.calibration import calibration_metrics
 from submillion.inference.card import refresh_card, render_robustness
@@ -120,10 +119,9 @@ def rows_to_measure(classifier: Classifier, source: str, text_column: str, label
     if not trained_on:
         return rows
     # Rows the model has trained on say nothing: take the same test rows as training did.
-    own = replace(own, source=source, label_names=names, text_column=text_column, label_column=label_column)
     if not known.get("test_cut", own.test_fraction > 0):
         raise DataError(f"{source}: the model has trained on all of its rows, so it cannot be measured on them")
-    return load_corpus(replace(own, unlabelled=""), classifier.config.seed).test
+    return held_out_rows(rows, own.test_fraction, classifier.config.seed)
 
 
 def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -> None:

@@ -11,7 +11,6 @@ from submillion.inference.stock import StockClass, check_representable, head_ten
 from submillion.interop.tensors import write_tensors
 from submillion.model.base import Base
 from submillion.model.classifier import TextClassifier
-from submillion.model.shape import read_shape
 from submillion.training.artefact import Artefact
 
 # What the encoders here call them.
@@ -50,7 +49,7 @@ def write_transformers(
     (folder / "tokenizer.json").write_text(artefact.tokenizer, encoding="utf-8")
     tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
     if config.model.clean_text:
-        settings = _settings_of_cleaning(tokenizer, read_shape(base.folder).pad_id)
+        settings = _settings_of_cleaning(tokenizer, network.encoder.shape.pad_id)
     else:
         path = base.folder / "tokenizer_config.json"
         settings = read_json(path) if path.is_file() else {"tokenizer_class": stock.tokenizer}

@@ -137,9 +137,9 @@ def _check_types(artefact: Artefact) -> None:
     based = all(isinstance(artefact.base[key], str) for key in ("name", "revision", "weights_sha256", "shape"))
     calibrated = float(artefact.calibration["temperature"]) > 0 and artefact.calibration.get("int8_margin", 0.0) >= 0
     configured = isinstance(artefact.config, dict) and isinstance(artefact.tokenizer_sha256, str)
-    # In lower case a letter can be two.
     read = isinstance(artefact.rows, dict) and isinstance(artefact.rows.get("sha256", ""), str)
     read = read and artefact.rows.get("first_label") in (None, 0, 1)
+    # In lower case a letter can be two.
     spelled = len(artefact.words) <= MOST_WORDS and all(0 < len(word) <= 2 * MOST_LETTERS for word in artefact.words)
     if not (named and labelled and based and calibrated and configured and spelled and read):
         raise ValueError("a field does not hold what it should")
