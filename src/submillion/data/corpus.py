@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -70,9 +71,6 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
     sha256 = rows_sha256(train, label_names)
     missing = [split for split in ("test", "validation") if split not in splits]
     fractions = {"test": config.test_fraction, "validation": config.validation_fraction}
-    for split in missing:
-        if not 0 <= fractions[split] < 1:
-            raise DataError(f"--data.{split}-fraction: expected 0 or more and below 1, found {fractions[split]}")
     groups = near_duplicate_groups(train.texts) if any(fractions[split] for split in missing) else None
     rng = numpy_generator(seed, "split")
     for split in missing:
@@ -170,15 +168,13 @@ def _rows_of(source: Source, given: Sequence[str]) -> tuple[tuple[str, ...], int
         split: _columns(source.splits[split]) for split in ("train", "validation", "test") if split in source.splits
     }
     every = without_points([label for _, labels in columns.values() for label in labels], names)
-    if not names:
-        own = len(columns["train"][1])
-        names = sorted_names(label for label in every[:own] if label is not None)
+    names = names or sorted_names(filter(None, every[: len(columns["train"][1])]))
     first = first_number(every, names, source.splits["train"].problems)
     splits: dict[str, Rows] = {}
-    start = 0
-    for split, (texts, labels) in columns.items():  # train first
-        table, end = source.splits[split], start + len(labels)
-        splits[split], start = _checked_rows(table, texts, every[start:end], names, first), end
+    rest = iter(every)
+    for split, (texts, _) in columns.items():  # train first
+        table, labels = source.splits[split], list(islice(rest, len(texts)))
+        splits[split] = _checked_rows(table, texts, labels, names, first)
         if split == "train":
             check_names(names, table.problems.where)
             present = [names[index] for index in np.unique(splits[split].labels)]

@@ -354,7 +354,7 @@ def _array(node: Any) -> np.ndarray:
     if kind.kind == "O":
         elements = raw if isinstance(raw, list) else [raw]
         flat = np.empty(len(elements), dtype=object)
-        flat[:] = [_element(element) for element in elements]
+        flat[:] = [_plain(element) for element in elements]
     else:
         flat = np.frombuffer(_bytes(raw), dtype=kind)
     if not all(isinstance(size, int) and size >= 0 for size in shape) or flat.size != math.prod(shape):
@@ -372,11 +372,6 @@ def _dtype(node: Any) -> np.dtype:
         return np.dtype(object if code[0] == "O" else "i8")
     order = node.state[1] if node.state else "="
     return np.dtype(("=" if order == "|" else str(order)) + code)
-
-
-def _element(value: Any) -> Any:
-    """An element of an object array: numbers and strings as they are, anything else by what it stands for."""
-    return _plain(value) if isinstance(value, Node | type | list | tuple | dict) else value
 
 
 # ---- pandas ----

@@ -265,7 +265,8 @@ def _word_piece(folder: Path) -> "tokenizers.Tokenizer":
     cls_token, sep_token, pad_token, mask_token = ("<s>", "</s>", "<pad>", "<mask>") if mpnet else (
         "[CLS]", "[SEP]", "[PAD]", "[MASK]",
     )  # fmt: skip
-    missing = [token for token in (cls_token, sep_token, pad_token, "[UNK]") if token not in vocab]
+    special = (cls_token, sep_token, pad_token, "[UNK]")
+    missing = [token for token in special if token not in vocab]
     if missing:
         raise ValueError(f"vocab.txt has no {', '.join(missing)}")
     backend = Backend(models.WordPiece(vocab, unk_token="[UNK]"))
@@ -280,7 +281,6 @@ def _word_piece(folder: Path) -> "tokenizers.Tokenizer":
         single=f"{cls_token} $A {sep_token}",
         special_tokens=[(cls_token, vocab[cls_token]), (sep_token, vocab[sep_token])],
     )
-    special = [token for token in (cls_token, sep_token, pad_token, "[UNK]") if token in vocab]
     backend.add_special_tokens([AddedToken(token, special=True) for token in special])
     if mask_token in vocab:
         backend.add_special_tokens([AddedToken(mask_token, lstrip=mpnet, special=True)])

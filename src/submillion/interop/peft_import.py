@@ -110,23 +110,17 @@ def import_peft(
     found = find_base(base or str(settings.get("base_model_name_or_path") or ""), "")
     try:
         notes = _check_settings(settings)
-        artefact, more = _read(folder, settings, found, label_names, max_length)
+        artefact, config, more = _read(folder, settings, found, label_names, max_length)
     except (TypeError, ValueError, AttributeError, re.error) as error:
         raise ArtefactError(
             f"{folder / 'adapter_config.json'} holds a value of a wrong kind: {error}\nfix: copy it again"
         ) from None
     with write_folder_atomically(output, FILES) as part:
-        (part / "config.toml").write_text(to_toml(_config_of(artefact)), encoding="utf-8")
+        (part / "config.toml").write_text(to_toml(config), encoding="utf-8")
         artefact.save(part)
     lines = [f"{folder} -> {output}  (labels in order: {', '.join(artefact.label_names)})"]
     lines += [f"  note: {note}" for note in notes + more]
     Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
-
-
-def _config_of(artefact: Artefact) -> Config:
-    from submillion.config import from_mapping
-
-    return from_mapping(artefact.config)
 
 
 def _check_settings(settings: dict[str, Any]) -> list[str]:
@@ -149,7 +143,7 @@ def _check_settings(settings: dict[str, Any]) -> list[str]:
 
 def _read(
     folder: Path, settings: dict[str, Any], base: Base, label_names: Sequence[str], max_length: int
-) -> tuple[Artefact, list[str]]:
+) -> tuple[Artefact, Config, list[str]]:
     path = base.folder / "config.json"
     base_settings, shape = read_json(path), read_shape(base.folder)
     if max_length > shape.max_tokens:
@@ -194,7 +188,7 @@ def _read(
         },
         metrics={},
     )
-    return artefact, notes
+    return artefact, config, notes
 
 
 def _read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[str]]:

@@ -104,9 +104,8 @@ def attend(
     if not parts[0].is_cuda:
         # Written out: on a CPU the fused kernel's backward takes as long as the rest of the step for short rows.
         return attention(parts, num_heads, mask, rate, dropout)
-    hidden = sum(part.shape[-1] for part in parts) // 3
     query, key, value = (  # [batch, heads, length, head]
-        view.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in parts for view in part.split(hidden, dim=-1)
+        view.unflatten(-1, (num_heads, -1)).transpose(1, 2) for view in _split(parts)
     )
     bias = mask.joined(query.dtype).bias
     rate = rate if dropout else 0.0

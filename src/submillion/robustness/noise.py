@@ -16,7 +16,7 @@ LETTER_RATES = dict(zip(STRENGTHS, (0.02, 0.05, 0.1), strict=True))  # of letter
 WORD_RATES = dict(zip(STRENGTHS, (0.05, 0.1, 0.2), strict=True))  # of words
 SHARES = dict(zip(STRENGTHS, (1 / 3, 2 / 3, 1.0), strict=True))  # of what a complete change would change
 KEPT = dict(zip(STRENGTHS, (0.75, 0.5, 0.25), strict=True))  # of the words, from the first on
-HEADLINE_WORDS = {"low": 16, "medium": 12, "high": 8}
+HEADLINE_WORDS = dict(zip(STRENGTHS, (16.0, 12.0, 8.0), strict=True))
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _OCR = {"0": "O", "1": "l", "5": "S", "8": "B", "O": "0", "S": "5", "B": "8", "l": "1", "I": "l", "i": "j", "e": "c"}
@@ -141,7 +141,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[str, Random, float], str], dict[Strength,
     "word drop": (_drop_words, WORD_RATES),
     "whitespace": (_break_whitespace, WORD_RATES),
     "first part": (_first_words, KEPT),
-    "headline": (_headline, {key: float(count) for key, count in HEADLINE_WORDS.items()}),  # type: ignore[misc]
+    "headline": (_headline, HEADLINE_WORDS),
 }
 
 

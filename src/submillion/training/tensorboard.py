@@ -33,7 +33,6 @@ def event_writer(folder: str) -> Iterator[Record | None]:
     if not folder:
         yield None
         return
-    check_tensorboard()
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(folder) as writer:
