@@ -299,12 +299,7 @@ def _fitting_shape(config: Config, base: Base) -> EncoderShape:
     stands for another shape.
     """
     shape = read_shape(base.folder)
-    if config.model.max_length > shape.max_tokens:
-        raise ConfigError(
-            f"model.max_length = {config.model.max_length}, "
-            f"but {config.model.base} places at most {shape.max_tokens} tokens\n"
-            f"fix: --model.max-length {shape.max_tokens}, or less"
-        )
+    shape.check_length(config.model.max_length, config.model.base, "--model.max-length")
     if shape != (expected := base_shape(config)):
         # A folder or repository named like a well-known base, holding something else: the plan printed would be wrong.
         raise BaseModelError(

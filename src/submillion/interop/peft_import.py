@@ -18,7 +18,7 @@ from torch import Tensor
 from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.config import TARGETS, Config, DataConfig, LoraConfig, ModelConfig, TrainConfig, to_mapping, to_toml
 from submillion.data.tokenizer import Tokenizer
-from submillion.errors import ArtefactError, ConfigError
+from submillion.errors import ArtefactError
 from submillion.inference.pretrained import read_json
 from submillion.inference.stock import StockClass, stock_class
 from submillion.model.base import Base, find_base
@@ -146,11 +146,7 @@ def _read(
 ) -> tuple[Artefact, Config, list[str]]:
     path = base.folder / "config.json"
     base_settings, shape = read_json(path), read_shape(base.folder)
-    if max_length > shape.max_tokens:
-        raise ConfigError(
-            f"--max-length {max_length}, but {base.name} places at most {shape.max_tokens} tokens\n"
-            f"fix: --max-length {shape.max_tokens}, or less"
-        )
+    shape.check_length(max_length, base.name, "--max-length")
     stock = stock_class(base_settings.get("model_type"), path)
     state, own_names = _read_tensors(folder)
     adapters, head = _sorted_out(state, settings, shape, stock, read_checkpoint(base.folder))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from submillion.errors import BaseModelError, did_you_mean
+from submillion.errors import BaseModelError, ConfigError, did_you_mean
 from submillion.model.families import (
     CONFIG_KEYS,
     COUNTS_FROM_PADDING,
@@ -63,6 +63,14 @@ class EncoderShape:
     def max_tokens(self) -> int:
         """Longest row, in tokens, that the position table can place."""
         return self.num_positions - self.position_offset
+
+    def check_length(self, max_length: int, base: str, flag: str) -> None:
+        """Raises ConfigError where rows of max_length tokens, given by the flag, are longer than the base can place."""
+        if max_length > self.max_tokens:
+            raise ConfigError(
+                f"{flag} {max_length}, but {base} places at most {self.max_tokens} tokens\n"
+                f"fix: {flag} {self.max_tokens}, or less"
+            )
 
     @property
     def norms_have_bias(self) -> bool:
