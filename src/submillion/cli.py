@@ -111,9 +111,25 @@ class PlanFlags(RunFlags):
 
 
 @dataclass(frozen=True)
-class PredictFlags:
+class ModelFlags:
+    """How a saved classifier is opened and computed."""
+
     model: str = "best_model"
-    """Folder of the saved classifier."""
+    """Folder of the saved classifier, or of a checkpoint that transformers saved."""
+    base: str = ""
+    """The pretrained encoder, where it is not found under the name the classifier was trained with."""
+    batch_size: int = 0
+    """Rows computed at once; 0: as many as in training's evaluations."""
+    precision: Precision = "auto"
+    """Of the encoder's arithmetic. auto: fp32 for a model that was trained in it and for a checkpoint of transformers;
+    else int8 where it was measured in that and the processor gains by it, else bf16 where that is fast, else fp32."""
+    adapter_scale: float = 1.0
+    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on. Only 1 for
+    a model whose encoder layers trained in full."""
+
+
+@dataclass(frozen=True)
+class PredictFlags(ModelFlags):
     output: str = "predictions.csv"
     """The answers; - is standard output, the default where INPUT is -."""
     format: AnswerFormat = "auto"
@@ -122,18 +138,8 @@ class PredictFlags:
     auto: labels (with scores, csv) to standard output, else what the output's name ends in, csv for any other end."""
     scores: bool = False
     """Write the label's name and every label's probability too."""
-    base: str = ""
-    """The pretrained encoder, where it is not found under the name the classifier was trained with."""
     text_column: str = ""
     """Empty: found by name (text, sentence, content ...). Several, to be joined: Title,Description."""
-    batch_size: int = 0
-    """Rows computed at once; 0: as many as in training's evaluations."""
-    precision: Precision = "auto"
-    """Of the encoder's arithmetic. auto: int8 where the model was measured in it and the processor gains by it, else
-    bf16 where it computes that fast, else fp32."""
-    adapter_scale: float = 1.0
-    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on. Only 1 for
-    a model whose encoder layers trained in full."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +153,8 @@ class EvaluateData:
 
 
 @dataclass(frozen=True)
-class EvaluateFlags:
+class EvaluateFlags(ModelFlags):
     data: EvaluateData = field(default_factory=EvaluateData)
-    model: str = "best_model"
-    """Folder of the saved classifier."""
     output: str = ""
     """A .json file for the metrics; empty only prints them."""
     robustness: bool = False
@@ -167,16 +171,6 @@ class EvaluateFlags:
     """Folder for the plots that come with robustness."""
     seed: int = 0
     """Of the rows drawn, the noise and the attack."""
-    base: str = ""
-    """The pretrained encoder, where it is not found under the name the classifier was trained with."""
-    batch_size: int = 0
-    """Rows computed at once; 0: as many as in training's evaluations."""
-    precision: Precision = "auto"
-    """Of the encoder's arithmetic. auto: int8 where the model was measured in it and the processor gains by it, else
-    bf16 where it computes that fast, else fp32."""
-    adapter_scale: float = 1.0
-    """Below 1 the model leans back to its pretrained encoder: for rows unlike those it was trained on. Only 1 for
-    a model whose encoder layers trained in full."""
 
 
 @dataclass(frozen=True)

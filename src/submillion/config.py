@@ -164,9 +164,9 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     budget: int = 1_000_000
-    """Trainable parameters allowed: adapters, head, and what freeze_base = false opens."""
+    """Trainable parameters allowed: adapters, head, n-grams, and what freeze_base = false opens."""
     seed: int = 0
-    """Covers the split, the initialisation, the order of rows and dropout, each through its own generator."""
+    """Covers the split, the initialisation, the order of rows, dropout and noise, each through its own generator."""
 
 
 # Resolving: defaults, then a recipe, then arguments, then flags. All four pass the same checks (`overlay`).

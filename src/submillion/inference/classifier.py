@@ -65,10 +65,10 @@ class Classifier:
     ) -> "Classifier":
         """Loads a folder with model.pt, or a .pt file.
 
-        base: where the pretrained encoder is now, if not where it was in training. precision: "auto" takes the one the
-        model was trained and measured in where this machine is fast at it, else fp32; "bf16", "fp32" and "int8" insist.
-        A model that was measured in int8, and is not scaled since, predicts in it, and rows that are close between two
-        labels in bf16; one that was not measured, and is told to, computes all rows in int8.
+        base: where the pretrained encoder is now, if not where it was in training. precision: "auto" is fp32 for a
+        model that was trained in it; else int8 where the model was measured in that, is not scaled since, and the
+        processor gains by it, else bf16 where it is fast, else fp32; "bf16", "fp32" and "int8" insist. In int8, rows
+        that are close between two labels are computed in bf16; of a model that was not measured in it, none are.
         adapter_scale: 1 is the model as saved, 0 the pretrained encoder under the trained head, and between them lies
         a model that gives up some accuracy on rows like those trained on for rows unlike them, at no cost (WiSE-FT,
         Wortsman et al., 2022, arXiv:2109.01903).
