@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,31 +46,20 @@ def answer_lines(
     names = [label_names[label] for label in labels]
     if format == "labels":
         return "".join(f"{name}\n" for name in names)
-    rows = list(_rows(label_names, first_id, labels, names, probabilities))
+    integers = names if all(map(is_decimal, label_names)) else labels
+    numbered = enumerate(zip(integers, names, strict=True), first_id)
+    rows: list[dict] = [{"id": number, "label": int(label), "name": name} for number, (label, name) in numbered]
+    if probabilities is not None:
+        for row, found in zip(rows, probabilities.tolist(), strict=True):
+            row["probabilities"] = {name: round(p, 6) for name, p in zip(label_names, found, strict=True)}
     if format == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return _separated([_flat(row, probabilities is not None) for row in rows], format)
+    return _separated([_flat(row) for row in rows], format)
 
 
-def _rows(
-    label_names: Sequence[str],
-    first_id: int,
-    labels: np.ndarray,
-    names: Sequence[str],
-    probabilities: np.ndarray | None,
-) -> Iterator[dict]:
-    integers = all(map(is_decimal, label_names))
-    for index, (label, name) in enumerate(zip(labels, names, strict=True)):
-        row = {"id": first_id + index, "label": int(name if integers else label), "name": name}
-        if probabilities is not None:
-            found = (round(float(p), 6) for p in probabilities[index])
-            row["probabilities"] = dict(zip(label_names, found, strict=True))
-        yield row
-
-
-def _flat(row: dict, scores: bool) -> list:
-    named = [row["name"], *(f"{p:.6f}" for p in row["probabilities"].values())] if scores else []
-    return [row["id"], row["label"], *named]
+def _flat(row: dict) -> list:
+    scores = [row["name"], *(f"{p:.6f}" for p in row["probabilities"].values())] if "probabilities" in row else []
+    return [row["id"], row["label"], *scores]
 
 
 def _separated(rows: Sequence[Sequence[object]], format: str) -> str:
