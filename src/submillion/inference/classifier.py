@@ -1,6 +1,6 @@
 """The object a user holds: a saved model, ready to predict."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,7 @@ class Classifier:
         """
         artefact = Artefact.load(Path(path))
         config = from_mapping(artefact.config)
-        found = find_base(str(base) or artefact.base["name"], "" if base else artefact.base["revision"])
-        check_base(artefact, found)
+        found = own_base(artefact, str(base))
         if not 0 <= adapter_scale <= 2:
             raise ConfigError(f"--adapter-scale: expected 0 to 2 (1: as saved), found {adapter_scale:g}")
         if config.model.opened_layers and adapter_scale != 1:
@@ -139,17 +138,6 @@ class Classifier:
         """The label name of each text."""
         return [self.label_names[index] for index in self.logits(texts, batch_size).argmax(axis=1)]
 
-    def stream_logits(
-        self,
-        chunks: Iterable[Sequence[str]],
-        batch_size: int = 0,
-        advance: Advance | None = None,
-        world: World = ALONE,
-    ) -> Iterator[np.ndarray]:
-        """Logits of each chunk of texts in turn, so that memory does not grow with their number."""
-        for chunk in chunks:
-            yield self.logits(chunk, batch_size, advance, world)
-
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """softmax(logits / temperature), float32 [rows, labels]."""
         return torch.softmax(torch.from_numpy(logits) / self.temperature, dim=1).numpy()
@@ -201,9 +189,13 @@ def _check_texts(texts: Sequence[str]) -> None:
         raise DataError("\n".join(wrong[:20] + ([f"and {len(wrong) - 20} more"] if len(wrong) > 20 else [])))
 
 
-def check_base(artefact: Artefact, base: Base) -> None:
-    """Raises ArtefactError where the base's weights, shape or tokenizer are not those the model was trained on."""
+def own_base(artefact: Artefact, name: str = "") -> Base:
+    """The base that the model was trained on, where it is now if not under its name then.
+
+    Raises BaseModelError where it is not to be found, ArtefactError where its weights, shape or tokenizer are others.
+    """
     expected = artefact.base
+    base = find_base(name or expected["name"], "" if name else expected["revision"])
     weights = base.weights_hash()
     problems = []
     if weights != expected["weights_sha256"]:
@@ -228,6 +220,7 @@ def check_base(artefact: Artefact, base: Base) -> None:
             + "\n".join(problems)
             + f"\nfix: --base DIR with the files of {expected['name']}"
         )
+    return base
 
 
 @torch.no_grad()

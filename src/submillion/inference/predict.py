@@ -65,7 +65,8 @@ def predict_file(
             progress("predicting", total, world.is_first and total > 0) as advance,
         ):
             file.write(header_line(format, classifier.label_names, scores))
-            for logits in classifier.stream_logits(chunks, batch_size, advance, world):
+            for texts in chunks:
+                logits = classifier.logits(texts, batch_size, advance, world)
                 labels = logits.argmax(axis=1)
                 probabilities = classifier.probabilities(logits) if scores else None
                 first_id = int(counts.sum())

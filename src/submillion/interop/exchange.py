@@ -5,12 +5,12 @@ from pathlib import Path
 
 from submillion.atomic import write_folder_atomically
 from submillion.config import from_mapping
-from submillion.inference.classifier import check_base, load_network
+from submillion.inference.classifier import load_network, own_base
 from submillion.inference.pretrained import read_json
 from submillion.inference.stock import check_representable, stock_class
 from submillion.interop.peft import write_peft
 from submillion.interop.transformers import write_transformers
-from submillion.model.base import Base, find_base
+from submillion.model.base import Base
 from submillion.model.shape import read_shape
 from submillion.training.artefact import Artefact
 
@@ -26,8 +26,7 @@ def export_model(model: Path, to: str, folder: Path, base: str = "") -> None:
     from rich.console import Console
 
     artefact = Artefact.load(model)
-    found = find_base(base or artefact.base["name"], "" if base else artefact.base["revision"])
-    check_base(artefact, found)
+    found = own_base(artefact, base)
     with write_folder_atomically(folder, FILES[to]) as made:
         WRITERS[to](artefact, found, made)
     lines = [f"{model} -> {folder}  ({to}, labels in order: {', '.join(artefact.label_names)})"]
