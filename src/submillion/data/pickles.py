@@ -10,6 +10,7 @@ import io
 import math
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -387,24 +388,21 @@ def _frame(node: Node) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for block in blocks:
         values, placement, _ = _expect(block, "block").args
-        places = range(len(names))[_slice(placement)] if _is_slice(placement) else _array(placement).tolist()
+        places = _places(placement, len(names))
         found = _values(values)
         if not (values.kind in ("ndarray", "frombuffer") or (found and isinstance(found[0], list))):
-            found = [
-                found
-            ]  # an extension array is one column; numpy's blocks, and those of dates, are lists of columns
+            found = [found]  # an extension array is one column; numpy's blocks, and those of dates, hold several
         columns |= {names[place]: column for place, column in zip(places, found, strict=True)}
     return {name: columns[name] for name in names}
 
 
-def _is_slice(node: Any) -> bool:
-    return isinstance(node, Node) and node.kind == "slice"
-
-
-def _slice(node: Node) -> slice:
+def _places(node: Any, count: int) -> Sequence[int]:
+    """Of a block's columns among so many, from a slice or an array."""
+    if not (isinstance(node, Node) and node.kind == "slice"):
+        return _array(node).tolist()
     if not all(part is None or isinstance(part, int) for part in node.args):
         raise ValueError("a slice of something else than integers")
-    return slice(*node.args)
+    return range(count)[slice(*node.args)]
 
 
 def _values(node: Any) -> list[Any]:

@@ -228,7 +228,9 @@ def _measured(
     classifier: Classifier, path: Path, texts: list[str], labels: np.ndarray, difference: float
 ) -> OnnxReport:
     """Labels and accuracy of the file beside ours, on labels int64 [rows]."""
-    tokens = classifier.tokenizer.encode(texts, _most_tokens(classifier))
+    # With n-grams the graph cuts by itself what the encoder reads.
+    most = classifier.config.model.max_length if classifier.network.ngrams is None else 2**31
+    tokens = classifier.tokenizer.encode(texts, most)
     ours = classifier.logits(texts).argmax(axis=1)
     theirs = _logits_of(open_session(path), classifier, tokens).argmax(axis=1)
     return OnnxReport(
@@ -260,11 +262,6 @@ def _tokenizer_json(classifier: Classifier) -> str:
         backend.enable_truncation(classifier.config.model.max_length)
     backend.enable_padding(pad_id=pad_id, pad_token=backend.id_to_token(pad_id) or "[PAD]")
     return backend.to_str()
-
-
-def _most_tokens(classifier: Classifier) -> int:
-    """Of a text, as the graph takes it: with n-grams it cuts by itself what the encoder reads."""
-    return classifier.config.model.max_length if classifier.network.ngrams is None else 2**31
 
 
 def _metadata(classifier: Classifier) -> dict[str, str]:
