@@ -29,7 +29,7 @@ from submillion.model.families import (
     layer_modules,
     layer_prefix,
 )
-from submillion.model.functional import Dropout
+from submillion.model.functional import Dropout, dropped
 from submillion.model.lora import LoraLinear
 from submillion.model.modernbert import ModernBertLayer, Reaches, reaches
 from submillion.model.norm import LayerNorm
@@ -158,9 +158,7 @@ class Encoder(nn.Module):
             x = x + self.position_embeddings[self._positions(input_ids)]
         if self.shape.num_token_types:
             x = x + self.token_type_embeddings[0]
-        x = self.embedding_norm(x)
-        keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
-        x = x if keep is None else x * keep
+        x = dropped(self.embedding_norm(x), self.dropout_rate, dropout)
         return x if self.embedding_projection is None else self.embedding_projection(x)
 
     def _positions(self, input_ids: Tensor) -> Tensor:

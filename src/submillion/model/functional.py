@@ -38,6 +38,12 @@ class Dropout(Protocol):
         """64 bits, new at each call, that decide a mask."""
 
 
+def dropped(x: Tensor, rate: float, dropout: Dropout | None) -> Tensor:
+    """x, some of it 0 and the rest larger where there is dropout."""
+    keep = dropout(x.shape, rate, x) if dropout else None
+    return x if keep is None else x * keep
+
+
 def add_norm(
     x: Tensor,
     residual: Tensor,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from submillion.model.families import ROBERTA_HEAD, StockHead
-from submillion.model.functional import Dropout
+from submillion.model.functional import Dropout, dropped
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": F.relu, "gelu": F.gelu}
 
@@ -49,11 +49,7 @@ class Head(nn.Module):
     def forward(self, pooled: Tensor, dropout: Dropout | None = None) -> Tensor:
         """pooled [batch, hidden] -> logits [batch, labels], both fp32."""
         if self.dense is not None:
-            pooled = ACTIVATIONS[self.stock.activation](self.dense(self._drop(pooled, dropout)))
+            pooled = ACTIVATIONS[self.stock.activation](self.dense(dropped(pooled, self.dropout_rate, dropout)))
         if self.norm is not None:
             pooled = self.norm(pooled)
-        return self.out_proj(self._drop(pooled, dropout))
-
-    def _drop(self, x: Tensor, dropout: Dropout | None) -> Tensor:
-        keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
-        return x if keep is None else x * keep
+        return self.out_proj(dropped(pooled, self.dropout_rate, dropout))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from submillion.model.functional import (
     Dropout,
     Int8Weight,
+    dropped,
     gelu,
     linear,
     merged_linear,
@@ -120,8 +121,7 @@ class LoraLinear(nn.Module):
         # The adapters of one input are one: [rank of all, in] and [out, rank of all].
         lora_A, lora_B = torch.cat([self.lora_A[name] for name in adapted]), self._block_diagonal(names)
         y = F.linear(x, weight.to(x.dtype), bias)
-        keep = dropout(x.shape, self.dropout_rate, x) if dropout else None
-        z = F.linear(x if keep is None else x * keep, lora_A.to(x.dtype)).flatten(0, -2)
+        z = F.linear(dropped(x, self.dropout_rate, dropout), lora_A.to(x.dtype)).flatten(0, -2)
         # In place: autograd saved nothing of y, and a second copy of the layer's largest tensor costs a pass over it.
         y.view(-1, last - first).addmm_(z, lora_B.to(x.dtype).t())
         return y

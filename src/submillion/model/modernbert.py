@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from submillion.model.attention import PADDING_BIAS, AttentionMask, attend
-from submillion.model.functional import Dropout, gelu
+from submillion.model.functional import Dropout, dropped, gelu
 from submillion.model.lora import LoraLinear
 from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape, ModernBertShape
@@ -99,14 +99,10 @@ class ModernBertLayer(nn.Module):
             query, key, value = self.attention_input(normed, dropout).chunk(3, dim=-1)
             query = rotate(query, cos, sin)
         context = attend((query, rotate(key, cos, sin), value), self.num_heads, mask, self.dropout_rate, dropout)
-        x = x + self._dropped(self.attention_output(context, dropout), dropout)
+        x = x + dropped(self.attention_output(context, dropout), self.dropout_rate, dropout)
         hidden, gate = self.intermediate(self.output_norm(x), dropout).chunk(2, dim=-1)
-        x = x + self._dropped(self.output(gelu(hidden) * gate, dropout), dropout)
+        x = x + dropped(self.output(gelu(hidden) * gate, dropout), self.dropout_rate, dropout)
         return x if self.final_norm is None else self.final_norm(x)
-
-    def _dropped(self, y: Tensor, dropout: Dropout | None) -> Tensor:
-        keep = dropout(y.shape, self.dropout_rate, y) if dropout else None
-        return y if keep is None else y * keep
 
     def linears(self) -> list[LoraLinear]:
         return [self.attention_input, self.attention_output, self.intermediate, self.output]
