@@ -206,7 +206,8 @@ def _agreed_names(source: Source, given: Sequence[str]) -> tuple[str, ...]:
     if known:
         check_names(known, origin)
     for split, table in source.splits.items():
-        own = _own_names(table)
+        _, label_column = table.columns
+        own = table.label_names.get(label_column, ())
         if own and known and own != known:
             raise DataError(
                 f"{table.problems.where}: its own label names are {', '.join(own)}, but {origin} has "
@@ -215,8 +216,3 @@ def _agreed_names(source: Source, given: Sequence[str]) -> tuple[str, ...]:
         if own and not known:
             known, origin = own, f"the {split} split"
     return known
-
-
-def _own_names(table: Table) -> tuple[str, ...]:
-    _, label_column = table.columns
-    return table.label_names.get(label_column, ())

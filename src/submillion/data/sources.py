@@ -75,19 +75,17 @@ def _counted(splits: dict[str, Table]) -> str:
 
 
 def _from_object(data: Any, pick: PickOf, where: str) -> Source:
-    parts = {where: data}
+    parts = {"train": (where, data)}
     if is_splits(data):
         parts = {}
         for name, part in data.items():
-            if SPLIT_NAMES[name] in parts:
-                raise DataError(f"{where}: several {SPLIT_NAMES[name]} splits in it: {', '.join(data)}; keep one")
-            parts[SPLIT_NAMES[name]] = part
+            split = SPLIT_NAMES[name]
+            if split in parts:
+                raise DataError(f"{where}: several {split} splits in it: {', '.join(data)}; keep one")
+            parts[split] = (f"{where}[{split!r}]", part)
         if "train" not in parts:
             raise DataError(f"{where}: expected a train split, found {', '.join(data)}")
-    splits = {}
-    for name, part in parts.items():
-        here = where if name == where else f"{where}[{name!r}]"
-        splits["train" if name == where else name] = table_from_object(part, pick(here), Problems(here))
+    splits = {split: table_from_object(part, pick(here), Problems(here)) for split, (here, part) in parts.items()}
     return Source(splits, f"{where} ({_counted(splits)} rows)")
 
 

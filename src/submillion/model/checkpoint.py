@@ -16,19 +16,15 @@ def read_checkpoint(folder: Path) -> dict[str, Tensor]:
     Of pytorch_model.bin only the weights are read: no code in it can run. Raises BaseModelError where there are none,
     where a shard is missing, or where a file cannot be read.
     """
+    from safetensors.torch import load_file
+
     state: dict[str, Tensor] = {}
     for path in weights_files(folder):
         try:
-            state |= _read_safetensors(path) if path.suffix == ".safetensors" else _read_binary(path)
+            state |= load_file(path) if path.suffix == ".safetensors" else _read_binary(path)
         except Exception as error:  # cut or altered files fail in many ways inside both libraries
             raise BaseModelError(f"the weights in {path} cannot be read: {error}\nfix: copy the file again") from error
     return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
 
 
 def _read_binary(path: Path) -> dict[str, Tensor]:
