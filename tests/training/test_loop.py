@@ -23,6 +23,7 @@ from tiny import (
     scatter,
     some_of,
     tiny_classifier,
+    tiny_shape,
 )
 from torch import Tensor
 from torch.nn import functional as F
@@ -504,6 +505,15 @@ def test_a_head_fitted_first_begins_with_a_lower_loss(head: Any) -> None:
     model = replace(MODEL, head=head, dropout=0.0)
     losses = [run(model=model, epochs=1, head_first=first)[1].history[0]["train_loss"] for first in (False, True)]
     assert losses[1] < 0.7 * losses[0]
+
+
+def test_the_penalty_of_a_head_with_a_norm_does_not_grow_in_its_scale() -> None:
+    """Logits are the norm's scale times out_proj's weight: held down alike, the two end alike."""
+    model = replace(MODEL, head="stock", dropout=0.0)
+    network = tiny_classifier(shape=tiny_shape("modernbert"), model=model, lora=LORA)
+    fit(network, TRAIN, NOTHING, replace(CONFIG, learning_rate=1e-12, epochs=1, head_first=True), 0, CPU)
+    scale, weight = network.head.norm.weight, network.head.out_proj.weight  # type: ignore[union-attr]
+    assert scale.norm().item() == pytest.approx(weight.norm().item(), rel=0.1)
 
 
 def test_views_replace_the_rows_tokens_epoch_by_epoch() -> None:

@@ -360,6 +360,8 @@ def fit_head(
     head, weights = copy.deepcopy(model.head).double(), weights.double()
     targets = torch.from_numpy(train.labels).to(compute.device)
     total = weights[targets].sum()
+    # A norm's scale too: what is held down in the matrices would grow in it.
+    scales = [p for name, p in head.named_parameters() if not name.endswith("bias")]
     optimizer = torch.optim.LBFGS(
         head.parameters(),
         max_iter=HEAD_ITERATIONS,
@@ -371,7 +373,7 @@ def fit_head(
     def closure() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         losses = _losses([head(features)], targets, weights, config)
-        penalty = torch.stack([p.square().sum() for p in head.parameters() if p.ndim > 1]).sum() / 2
+        penalty = torch.stack([p.square().sum() for p in scales]).sum() / 2
         loss = (losses.sum() + penalty) / total
         loss.backward()
         return loss
