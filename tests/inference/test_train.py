@@ -243,6 +243,11 @@ def pixels_of(colour: tuple[int, int, int], path: Path) -> int:
         return int((np.asarray(image.convert("RGB")) == colour).all(axis=-1).sum())
 
 
+def test_a_file_s_name_may_look_like_a_formula(tiny_base: Path, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "cost$_$2.csv", news_rows(8))
+    assert (train(data=source, overrides=run_of(tiny_base, tmp_path, train__epochs=1)).assets / "loss.png").exists()
+
+
 def test_the_run_says_what_a_person_wants_to_know(
     tiny_base: Path, news_csv: Path, tmp_path: Path, wide: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,7 @@ def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, 
             color=_VALIDATION,
         )
     axes.set(xlabel="Optimiser step", ylabel=label)
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10, parse_math=False)  # a file's name may have dollars in it
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower center" if what == "accuracy" else "upper center")
