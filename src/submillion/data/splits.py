@@ -53,17 +53,14 @@ def _alike(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     kept_ids, column = np.unique(column[counted], return_inverse=True)
     ones = np.ones(len(column), dtype=np.int32)
     held = csr_matrix((ones, (rows[counted], column)), shape=(len(texts), len(kept_ids)))
-    pairs = []
+    pairs = [np.empty((2, 0), dtype=np.int64)]
     for start in range(0, len(texts), BLOCK_ROWS):  # block by block: the product of all rows need not fit in memory
         shared = (held[start : start + BLOCK_ROWS] @ held.T).tocoo()
         left, right = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
         alike = (left < right) & (2 * shared.data >= np.minimum(sizes[left], sizes[right]))
-        pairs.append((left[alike], right[alike]))
-    empty = np.empty(0, dtype=np.int64)
-    return (
-        np.concatenate([empty, *(left for left, _ in pairs)]),
-        np.concatenate([empty, *(right for _, right in pairs)]),
-    )
+        pairs.append(np.stack([left[alike], right[alike]]))
+    left, right = np.concatenate(pairs, axis=1)
+    return left, right
 
 
 def _in_order_of_appearance(ids: np.ndarray) -> np.ndarray:
@@ -88,21 +85,19 @@ def stratified_group_split(
     if fraction <= 0 or not len(labels):
         return np.arange(len(labels)), np.empty(0, dtype=np.int64)
     wanted = np.clip(np.rint(fraction * totals).astype(np.int64), 1, np.maximum(totals - 1, 0)).clip(max=totals)
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order][0] - 1))
-    members = np.split(order, starts[1:])
-    held = _labels_of(np.unique(groups, return_inverse=True)[1], labels, count)
+    group_of_row = np.unique(groups, return_inverse=True)[1]  # counted from 0
+    held = _labels_of(group_of_row, labels, count)
     taken = np.zeros(count, dtype=np.int64)
-    in_cut = np.zeros(len(members), dtype=bool)
-    shuffled = rng.permutation(len(members))
+    in_cut = np.zeros(len(held), dtype=bool)
+    shuffled = rng.permutation(len(held))
     for group in shuffled:
         own, rows = held[group]
         if (taken[own] + rows <= wanted[own]).all():
             in_cut[group] = True
             taken[own] += rows
     _give_each_label_one(shuffled, held, in_cut, taken, wanted, totals)
-    cut = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *(members[g] for g in np.flatnonzero(in_cut))]))
-    return np.setdiff1d(np.arange(len(labels)), cut, assume_unique=True), cut
+    cut = in_cut[group_of_row]
+    return np.flatnonzero(~cut), np.flatnonzero(cut)
 
 
 def _labels_of(groups: np.ndarray, labels: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
