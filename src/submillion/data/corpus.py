@@ -107,10 +107,8 @@ def _unlabelled(config: DataConfig, splits: Sequence[Rows]) -> list[str]:
     read = (text for chunk in iter_texts(config.unlabelled, config.text_column) for text in chunk)
     texts = [text for text in dict.fromkeys(read) if text not in known]
     groups = near_duplicate_groups(held_out_texts + texts)
-    seen = set(groups[: len(held_out_texts)].tolist())
-    texts = [
-        text for text, group in zip(texts, groups[len(held_out_texts) :].tolist(), strict=True) if group not in seen
-    ]
+    seen, own = np.split(groups, [len(held_out_texts)])
+    texts = [texts[index] for index in np.flatnonzero(~np.isin(own, seen))]
     if not texts:
         raise DataError(
             f"{config.unlabelled}: expected texts beyond those of the labelled rows, found none\n"
