@@ -30,7 +30,7 @@ def planned(config: Config, num_labels: int) -> tuple[Config, Plan]:
 
 
 def show_plan(resolved: Resolved, labels: int | None = None) -> None:
-    """Prints the table by part and the largest ranks under the budget. Needs no weights, no data and no network.
+    """Prints the table by part and the largest ranks under the budget. Needs no data; of a well-known base, no files.
 
     labels: number of labels, needed where the recipe does not name them. Raises ConfigError where it is not known.
     """
