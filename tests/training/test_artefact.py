@@ -238,6 +238,13 @@ def test_every_flip_inside_a_tensor_is_refused(
             assert "altered" in refused(path)
 
 
+def test_settings_that_this_version_does_not_know_are_told_as_the_model_s(saved: Path, tmp_path: Path) -> None:
+    artefact = Artefact.load(saved)
+    replace(artefact, config=artefact.config | {"train": {"rehearsal": 1}}).save(tmp_path)
+    with pytest.raises(ArtefactError, match=r"the model's file: unknown key train\.rehearsal.*\nfix: update"):
+        Classifier.load(tmp_path)
+
+
 def test_a_changed_field_is_refused(saved: Path, tmp_path: Path) -> None:
     path = rewrite(saved, tmp_path / "model.pt", lambda content: content["label_names"].reverse(), resign=False)
     assert "checksum does not match" in refused(path)

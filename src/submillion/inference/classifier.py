@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from submillion.config import Config, from_mapping
+from submillion.config import Config
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, files_hash
 from submillion.errors import ArtefactError, ConfigError, DataError, encodable
@@ -77,7 +77,7 @@ class Classifier:
         BaseModelError where the base is not to be found.
         """
         artefact = Artefact.load(Path(path))
-        config = from_mapping(artefact.config)
+        config = artefact.configuration()
         found = own_base(artefact, str(base))
         if not 0 <= adapter_scale <= 2:
             raise ConfigError(f"--adapter-scale: expected 0 to 2 (1: as saved), found {adapter_scale:g}")
@@ -168,7 +168,7 @@ def open_classifier(
 
 def load_network(artefact: Artefact, base: Base) -> TextClassifier:
     """The network of an artefact on its base, fp32, not merged. Raises ArtefactError where its tensors do not fit."""
-    config = from_mapping(artefact.config)
+    config = artefact.configuration()
     unused = torch.Generator()  # the initialisation is overwritten; a load leaves torch's own generator alone
     network = TextClassifier(read_shape(base.folder), config.model, config.lora, len(artefact.label_names), unused)
     network.encoder.load(read_checkpoint(base.folder))

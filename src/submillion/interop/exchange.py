@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from submillion.atomic import write_folder_atomically
-from submillion.config import from_mapping
 from submillion.inference.classifier import load_network, own_base
 from submillion.inference.pretrained import read_json
 from submillion.inference.stock import check_representable, stock_class
@@ -40,7 +39,7 @@ def _to_peft(artefact: Artefact, base: Base, folder: Path) -> None:
     path = base.folder / "config.json"
     settings = read_json(path)
     stock = stock_class(settings.get("model_type"), path)
-    config = from_mapping(artefact.config)
+    config = artefact.configuration()
     # An adapter does not change the base's config.json, and a PEFT folder holds no tokenizer.
     check_representable(config, stock, (stock.pooling(settings),), own_tokenizer=False)
     write_peft(artefact, config, read_shape(base.folder), stock, folder)
@@ -50,7 +49,7 @@ def _to_transformers(artefact: Artefact, base: Base, folder: Path) -> None:
     path = base.folder / "config.json"
     stock = stock_class(read_json(path).get("model_type"), path)
     network = load_network(artefact, base)
-    write_transformers(artefact, from_mapping(artefact.config), network, stock, base, folder)
+    write_transformers(artefact, artefact.configuration(), network, stock, base, folder)
 
 
 FILES = {

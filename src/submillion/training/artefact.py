@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from submillion.atomic import write_atomically
+from submillion.config import Config, from_mapping
 from submillion.data.spelling import MOST_LETTERS, MOST_WORDS
-from submillion.errors import ArtefactError
+from submillion.errors import ArtefactError, ConfigError
 from submillion.model.base import Base
 from submillion.model.shape import EncoderShape
 
@@ -52,6 +53,13 @@ class Artefact:
         with write_atomically(path, "wb") as file:
             file.write(self.content())
         return path
+
+    def configuration(self) -> Config:
+        """Of the run. Raises ArtefactError where another version wrote settings that this one does not know."""
+        try:
+            return from_mapping(self.config, "the configuration in the model's file")
+        except ConfigError as error:
+            raise ArtefactError(f"{error}\nfix: update submillion, where a later one trained the model") from None
 
     def content(self) -> bytes:
         """Of the file."""
