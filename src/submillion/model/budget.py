@@ -161,9 +161,9 @@ def _refusal(shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labe
 
 
 def ways_to_fit(
-    shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels: int, budget: int, most: int = 3
+    shape: EncoderShape, model: ModelConfig, lora: LoraConfig, num_labels: int, budget: int
 ) -> list[tuple[str, int]]:
-    """Up to `most` (flags, trainable count) that fit, those that give up least of what was asked for first.
+    """Up to three (flags, trainable count) that fit, those that give up least of what was asked for first.
 
     Each candidate changes as little as it can: the rank alone, the head alone, the n-grams alone, the targets alone,
     the number of adapted layers alone, then several of those. What keeps more trainable parameters counts as cheaper.
@@ -210,4 +210,4 @@ def ways_to_fit(
         flags, trainable = way
         return "--lora.rank 0" in flags, flags.count("--"), -trainable
 
-    return sorted(found.items(), key=cost)[:most]
+    return sorted(found.items(), key=cost)[:3]

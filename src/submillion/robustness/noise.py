@@ -158,10 +158,10 @@ def corrupt_by(text: str, name: str, parameter: float, random: Random) -> str:
     return found if found.strip() else text
 
 
-def random_corruption(text: str, draw: int, strength: Strength = "medium", seed: int = 0) -> str:
-    """The text under the `draw`-th corruption drawn at random for it."""
+def random_corruption(text: str, draw: int, seed: int = 0) -> str:
+    """The text under the `draw`-th corruption of medium strength drawn at random for it."""
     name = Random(f"{seed} {draw} {text}").choice(list(CORRUPTIONS))
-    return corrupt(text, name, strength, seed=seed * 1_000 + draw)
+    return corrupt(text, name, "medium", seed=seed * 1_000 + draw)
 
 
 # The same content as people would write it elsewhere: fixed rules, no model, so anyone can make the same rows.

@@ -45,7 +45,7 @@ def measure(probabilities_of: Probabilities, texts: Sequence[str], labels: np.nd
     }
     always = clean.copy()
     for draw in range(DRAWS):
-        always &= are_right(f"draw {draw + 1} of {DRAWS}", [random_corruption(text, draw, seed=seed) for text in texts])
+        always &= are_right(f"draw {draw + 1} of {DRAWS}", [random_corruption(text, draw, seed) for text in texts])
     style = {name: float(are_right(name, [restyle(text, name, seed) for text in texts]).mean()) for name in STYLES}
     attacked = attack(lambda changed: probabilities_of("attack", changed), texts, labels, seed)
     worst = {strength: min(each, key=lambda name: each[name][strength]) for strength in STRENGTHS}
