@@ -380,6 +380,8 @@ def fit_head(
 
     optimizer.step(closure)
     model.head.load_state_dict(head.state_dict())
+    for parameter in model.head.parameters():  # unlike machines, or numbers of threads, may round unlike
+        world.from_first(parameter.data)
 
 
 def _losses(logits: Sequence[Tensor], targets: Tensor, weights: Tensor, config: TrainConfig) -> Tensor:
