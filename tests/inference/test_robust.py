@@ -106,6 +106,17 @@ def test_wrong_options_end_before_anything_is_written(
     assert message in capsys.readouterr().err and not (tmp_path / "m.json").exists()
 
 
+def test_the_metrics_are_not_written_over_either_source(
+    trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shifted").mkdir()
+    source, other = (write_csv(path, news_rows(5)) for path in (tmp_path / "m.json", tmp_path / "shifted" / "m.json"))
+    for measured, shift in ((source, other), (other, source)):
+        shifted = ["--robustness", "--robustness-rows", "5", "--shift", str(shift)]
+        assert main(arguments(trained, measured, tmp_path, *shifted)) == 2
+        assert "would be lost" in capsys.readouterr().err
+
+
 def test_shifted_rows_without_a_label_of_the_model_are_refused(
     trained: TrainResult, fresh_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,7 +48,8 @@ def evaluate_source(
 
     with join() as world:
         if output:
-            check_output(output, _read_files(model, Path(source)))
+            shift = robustness.shift if robustness else "none"
+            check_output(output, _read_files(model, Path(source), Path(shift)))
         classifier = open_classifier(model, base, precision, adapter_scale, world)
         if robustness:
             check_options(robustness, classifier.label_names)
@@ -81,10 +82,10 @@ def evaluate_source(
         return metrics
 
 
-def _read_files(model: Path, source: Path) -> dict[str, Path]:
+def _read_files(model: Path, *sources: Path) -> dict[str, Path]:
     """What the metrics must not be written over."""
-    files = source.iterdir() if source.is_dir() else [source]
-    return {f"read as {path.name}": path for path in files} | {"the model": model_file(model)}
+    files = (path for source in sources for path in (source.iterdir() if source.is_dir() else [source]))
+    return {f"read as {path}": path for path in files} | {"the model": model_file(model)}
 
 
 def _refresh(console: "Console", model: Path, section: str, plots: list[Path]) -> None:
