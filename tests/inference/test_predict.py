@@ -79,6 +79,10 @@ def test_integers_come_back_as_they_were_given() -> None:
     assert answer_lines("tsv", ["1", "2", "ten"], 0, labels, None) == "0\t2\n1\t0\n"
 
 
+def test_a_line_break_in_a_name_ends_no_answer() -> None:
+    assert answer_lines("labels", ["a\nb", "c"], 0, np.array([0, 1]), None) == "a b\nc\n"
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "tsv": lambda path: path.write_text("\n".join(["text", *TEXTS]), encoding="utf-8"),
     "jsonl": lambda path: path.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS), encoding="utf-8"),

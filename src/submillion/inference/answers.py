@@ -38,14 +38,14 @@ def answer_lines(
 ) -> str:
     """One line a row, each ended: labels int64 [rows], probabilities float32 [rows, labels] where they are wanted.
 
-    labels: the label's name. csv, tsv: the ID, counted from first_id, the label as an integer; with probabilities the
-    name and a probability a label. jsonl: the same with names, {"id": 0, "label": 2, "name": "World"}, and
-    "probabilities" by name. The integer is the label's place among the names, or, where all names are integers, the
-    name: the labels come back as they were given.
+    labels: the label's name, line breaks in it as spaces. csv, tsv: the ID, counted from first_id, the label as an
+    integer; with probabilities the name and a probability a label. jsonl: the same with names, {"id": 0, "label": 2,
+    "name": "World"}, and "probabilities" by name. The integer is the label's place among the names, or, where all names
+    are integers, the name: the labels come back as they were given.
     """
     names = [label_names[label] for label in labels]
     if format == "labels":
-        return "".join(f"{name}\n" for name in names)
+        return "".join(f"{' '.join(name.splitlines())}\n" for name in names)
     integers = names if all(map(is_decimal, label_names)) else labels
     numbered = enumerate(zip(integers, names, strict=True), first_id)
     rows: list[dict] = [{"id": number, "label": int(label), "name": name} for number, (label, name) in numbered]
