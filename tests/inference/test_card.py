@@ -223,6 +223,10 @@ def test_figures_that_are_of_int8_say_so() -> None:
     assert told in made(int8={"margin": 0.0812, "again": 0.025}) and "int8" not in made()
 
 
+def test_what_a_temperature_takes_is_told_whole() -> None:
+    assert "a temperature takes 100 validation rows to fit, some of them right and some wrong." in made()
+
+
 def test_the_most_frequent_mistakes_are_named() -> None:
     assert "The most frequent mistakes, of 1 in all: x called y (1)." in made(("x", "y", "z"))
 

@@ -394,7 +394,10 @@ def _temperature(metrics: Mapping[str, Any]) -> str:
             f"Probabilities are calibrated with temperature {metrics['temperature']:.2f}, fitted on the validation "
             f"rows; without it the calibration error would be {before:.1%}."
         )
-    return f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit."
+    return (
+        f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, some of them "
+        "right and some wrong."
+    )
 
 
 def _precision(metrics: Mapping[str, Any]) -> Iterator[str]:
