@@ -259,6 +259,13 @@ def test_the_run_says_what_a_person_wants_to_know(
     assert any(f"example    {label}: [CLS] " in out for label in LABELS)
 
 
+def test_the_command_to_try_next_is_quoted(
+    tiny_base: Path, tmp_path: Path, wide: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(data=news_rows(8), overrides=run_of(tiny_base, tmp_path / "our models", train__epochs=1))
+    assert f"--model '{tmp_path / 'our models'}" in capsys.readouterr().out
+
+
 # That it learns
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -432,7 +433,7 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
     yield "plots", "\n".join(str(trained.assets / name) for name in ("loss.png", "accuracy.png"))
     if predictions:
         yield "predictions", str(predictions)
-    yield "next", f"submillion predict YOUR_FILE --model {folder} --scores"
+    yield "next", f"submillion predict YOUR_FILE --model {shlex.quote(str(folder))} --scores"
 
 
 def quickstart(resolved: Resolved) -> None:
