@@ -177,6 +177,8 @@ def test_parameters_of_every_kind_reach_the_run(tiny_base: Path) -> None:
     [
         (TEXTS, None, "requires y to be passed"),
         (TEXTS, ["a"] * len(TEXTS), "expected two classes or more in y, found only one"),
+        (TEXTS, [np.nan, *NAMES[1:]], r"expected a label in y for every text, missing are 1: rows \[0\]"),
+        (TEXTS, pd.Series([NAMES[0], None, *NAMES[2:]]), r"missing are 1: rows \[1\]"),
         (TEXTS, NAMES[:-1], "inconsistent numbers of samples"),
         ("one text", ["a"], "expected a 1-D sequence of texts, found str"),
         (np.zeros((4, 3)), [0, 1, 0, 1], r"found an array of shape \(4, 3\)"),

@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from submillion.config import IN_MEMORY, Resolved, resolve
+from submillion.data.tables import is_missing
 from submillion.errors import SubmillionError
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         texts = self._texts(X)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        missing = [row for row, label in enumerate(np.asarray(y, dtype=object).ravel()) if is_missing(label)]
+        if missing:  # in an array of strings NaN would be a class of that name
+            raise ValueError(f"expected a label in y for every text, missing are {len(missing)}: rows {missing[:8]}")
         y = column_or_1d(y, warn=True)
         check_consistent_length(texts, y)
         check_classification_targets(y)
