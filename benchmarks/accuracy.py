@@ -47,6 +47,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
         MINILM,
         {
             "model.clean_text": False,
+            "model.window": 0,
             "model.dropout": 0.1,
             "train.augment": 0.0,
             "train.consistency": 0.0,

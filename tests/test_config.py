@@ -152,6 +152,9 @@ WRONG = [
     ("model.base", 3),
     ("model.head", "big"),
     ("model.max_length", 2),
+    ("model.window", 2),
+    ("model.window", -1),
+    ("model.window", "all"),
     ("model.max_length", 3.0),
     ("model.max_length", True),
     ("model.dropout", 1),
@@ -215,6 +218,8 @@ def test_a_wrong_value_is_refused_by_its_key(key: str, value: object) -> None:
     ("key", "value", "held"),
     [
         ("model.max_length", 3, 3),
+        ("model.window", 3, 3),
+        ("model.window", "auto", "auto"),
         ("model.dropout", 0, 0.0),
         ("model.base", Path("a") / "b", str(Path("a") / "b")),
         ("lora.rank", 0, 0),
@@ -393,6 +398,9 @@ def test_the_callers_mapping_is_left_alone() -> None:
             ["lora.alpha, lora.dropout, lora.targets, lora.layers, train.adapter_scale:"],
         ),
         ({"model.train_last_k_layers": 0, "model.revision": "main"}, []),
+        ({"model.train_last_k_layers": 0, "model.window": 128}, ["model.window = 128"]),
+        ({"model.train_last_k_layers": 0, "model.window": 127}, []),
+        ({"model.train_last_k_layers": 0, "model.window": "auto"}, []),
         ({"model.train_last_k_layers": 0, "model.revision": "main", "model.base": "package:x"}, ["model.revision"]),
         (
             {"model.train_last_k_layers": 0, "data.validation_fraction": 0, "train.patience": 2, "train.eval_steps": 5},

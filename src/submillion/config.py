@@ -37,6 +37,10 @@ class ModelConfig:
     """What the head reads: the first token's hidden state, or the mean over all tokens."""
     max_length: int = 128
     """Tokens a row at most, special tokens included; longer rows are cut."""
+    window: int | Literal["auto"] = 0
+    """Tokens, special tokens included, that predictions compute together: a longer row is computed in equal windows of
+    at most so many, each as a row of its own, and its logits are their mean. Pooled means of rows longer than those
+    trained on drift. Training takes rows whole. auto: what 199 of 200 training rows fit in; 0: rows are whole."""
     ngram_buckets: int = 0
     """Rows of a table with a logit per label for each token and each pair of tokens, by hash; 0: none. Fitted after the
     adapters, to whole texts, also beyond max_length; how much it weighs beside the encoder is chosen on validation rows
@@ -54,6 +58,11 @@ class ModelConfig:
     """True: no pretrained weight trains. False: the last train_last_k_layers encoder layers train in full."""
     train_last_k_layers: int = 2
     """Read only where freeze_base is false. Two layers of roberta-base are 14.2 M parameters."""
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether some rows are longer than the window, a number by now."""
+        return 0 < int(self.window) < self.max_length
 
     @property
     def opened_layers(self) -> int:
@@ -276,6 +285,8 @@ def without_effect(config: Config, validation_rows: int) -> list[str]:
         lines.append("model.freeze_base = false: train_last_k_layers is 0, so no pretrained layer trains")
     if model.revision and (model.base.startswith("package:") or Path(model.base).is_dir()):
         lines.append(f"model.revision = {model.revision}: {model.base} is not a hub id")
+    if model.window != "auto" and model.window >= model.max_length:
+        lines.append(f"model.window = {model.window}: no row is longer than model.max_length = {model.max_length}")
     if lora.rank == 0:
         keys = ["lora.alpha", "lora.dropout", "lora.targets", "lora.layers"]
         keys += ["train.adapter_scale"] * (train.adapter_scale != 1)
@@ -524,6 +535,8 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
             expect(key, 0 <= value < 1, "at least 0 and less than 1")
         elif key in ("train.warmup_fraction", "train.augment", "train.adapter_scale"):
             expect(key, 0 <= value <= 1, "0 to 1")
+        elif key == "model.window" and value != "auto":
+            expect(key, value == 0 or value >= 3, "auto, 0, or at least 3")  # two special tokens and one of the text's
         elif key == "lora.layers" and value != "all":
             expect(key, bool(value) and min(value) >= 0 and _unique(value), "all, or different layers counted from 0")
         elif key == "data.label_names" and value:

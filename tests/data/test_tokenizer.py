@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,25 @@ def test_content_follows_its_rows(tiny_base: Path) -> None:
     assert joined.content.packed().tolist() == expected[0] + expected[1]
     assert tokenizer.encode(["war"], 4).content is None
     assert Tokens.joined([first, tokenizer.encode(["war"], 4)]).content is None
+
+
+def test_longer_rows_are_shared_equally_among_windows(tiny_base: Path) -> None:
+    tokens = Tokens.of_rows(
+        [np.array(row, np.int32) for row in ([1, 2], [1, *range(10, 17), 2], [1, 9, 2], [1, 5, 6, 7, 2])]
+    )
+    windows, row_of = replace(tokens, content=tokens).windows(5)
+    assert [windows.row(index).tolist() for index in range(len(windows))] == [
+        [1, 2],
+        [1, 9, 2],
+        [1, 5, 6, 7, 2],
+        [1, 10, 11, 12, 2],
+        [1, 13, 14, 2],
+        [1, 15, 16, 2],
+    ]
+    assert row_of.tolist() == [0, 2, 3, 1, 1, 1] and windows.content is None
+    whole, row_of = tokens.windows(0)
+    assert row_of.tolist() == [0, 1, 2, 3] and np.array_equal(whole.flat, tokens.flat)
+    assert len(tokens.take(np.arange(0)).windows(5)[0]) == 0
 
 
 def test_threads_cut_each_to_its_own_length(tiny_base: Path) -> None:

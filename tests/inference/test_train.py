@@ -32,6 +32,7 @@ from torch import Tensor
 
 import submillion
 from submillion.config import flat, resolve
+from submillion.data.tokenizer import Tokenizer
 from submillion.errors import BaseModelError, BudgetError, ConfigError, DataError
 from submillion.inference import train as train_module
 from submillion.inference.classifier import Classifier
@@ -492,6 +493,47 @@ def test_words_are_learned_from_training_and_unlabelled_texts_alone(tiny_base: P
     run = run_of(tiny_base, tmp_path, train__epochs=1, model__correct_spelling=True, data__unlabelled=str(texts))
     words = train(data=data, overrides=run).classifier.tokenizer.spelling.words  # type: ignore[union-attr]
     assert "unlabelled" in words and "onlytested" not in words and "president" in words
+
+
+# Long texts in windows
+
+
+def mixed_rows(rows_a_label: int = 300) -> list[tuple[str, str]]:
+    """One text of 300 is as long as forty of the others."""
+    rows = news_rows(rows_a_label)
+    return [(" ".join([text] * 40) if index % 300 == 7 else text, label) for index, (text, label) in enumerate(rows)]
+
+
+def test_auto_takes_the_window_that_199_of_200_training_rows_fit_in(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tiny_base, tmp_path, train__epochs=1, model__max_length=60, model__pooling="mean")
+    trained = train(data=mixed_rows(), overrides=run | {"model.window": "auto"})
+    window = trained.classifier.config.model.window
+    lengths = [len(text.split()) + 2 for text, _ in news_rows(300)]
+    assert window == max(lengths) < 60
+    assert f"longer texts in windows of {window} tokens at most" in capsys.readouterr().out
+    assert f"window = {window}" in (trained.folder / "config.toml").read_text("utf-8")
+    card = (trained.folder / "README.md").read_text("utf-8")
+    assert f"More than {window} it reads in equal windows, whose logits are averaged." in card
+    texts = [" ".join([text] * 20) for text, _ in news_rows(5)]
+    loaded = Classifier.load(trained.folder)
+    found = loaded.logits(texts)
+    assert np.array_equal(found, trained.classifier.logits(texts))
+    loaded.network.window = 0
+    assert np.abs(found - loaded.logits(texts)).max() > 1e-4
+    short = [text for text, _ in news_rows(5)]
+    assert np.array_equal(loaded.logits(short), trained.classifier.logits(short))
+
+
+def test_a_window_wants_a_token_before_and_behind_each_text(tiny_base: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    tokenizer = json.loads(Tokenizer.from_folder(base).to_str())
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}), encoding="utf-8")
+    run = run_of(base, tmp_path, train__epochs=1, model__window="auto")
+    with pytest.raises(ConfigError, match="two tokens around a text, found 0"):
+        train(data=news_rows(20), overrides=run)
+    assert not (tmp_path / "best_model" / "model.pt").exists()
 
 
 # N-grams beside the encoder

@@ -291,6 +291,8 @@ def test_predict_and_evaluate_take_a_checkpoint(checkpoints: dict[str, Path], tm
         ("peft", "narrow", {"ngram_buckets": 9}, "--model.ngram-buckets 0"),
         ("transformers", "narrow", {"correct_spelling": True}, "expected texts as they are"),
         ("peft", "narrow", {"correct_spelling": True}, "--model.correct-spelling false"),
+        ("transformers", "narrow", {"window": 9}, "expected long texts whole, found model.window = 9"),
+        ("peft", "narrow", {"window": 9}, "--model.window 0"),
         ("peft", "narrow", {"clean_text": True}, "fix: --to transformers, which takes the tokenizer along"),
         ("peft", "narrow", {"clean_text": True, "head": "linear"}, "pooling first --model.clean-text false"),
         ("peft", "narrow", {"pooling": "mean"}, "expected model.pooling first"),

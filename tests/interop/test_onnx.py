@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from news import LABELS, news_rows, run_of
-from tiny import FAMILIES, as_tokens, ragged_batch, scatter, tiny_classifier, tiny_shape
+from tiny import CPU, FAMILIES, as_tokens, ragged_batch, scatter, tiny_classifier, tiny_shape
 from tokenizers import Tokenizer
 
 from submillion.cli import main
@@ -29,6 +29,7 @@ from submillion.interop.onnx_graph import to_onnx
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
 from submillion.model.shape import read_shape
+from submillion.training.loop import compute_logits
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [text for text, _ in news_rows(10, seed=2)]
@@ -104,6 +105,37 @@ def test_with_n_grams_the_graph_takes_whole_texts_and_cuts_them(family: str) -> 
             expected = (network(cut, kept) + network.ngrams(rows)).numpy()  # type: ignore[misc]
         found = logits_of(session, input_ids, mask)
         assert np.abs(found - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("window", [3, 5, 8])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_graph_makes_the_windows_of_long_rows(family: str, window: int) -> None:
+    shape = tiny_shape(family)
+    network = tiny_classifier(shape=shape, model=ModelConfig(pooling="mean", head="linear", window=window))
+    scatter(list(network.parameters()), seed=3)
+    session = session_of(network)
+    for lengths in ([1], [2], [3], [8], [9], [16], [16, 3, 12, 2, 9], [1, 5, 6, 1], [4, 4, 15]):
+        input_ids, mask = ragged_batch(shape, lengths)
+        tokens = as_tokens([input_ids[row, :length].tolist() for row, length in enumerate(lengths)])
+        expected = compute_logits(network, tokens, 3, CPU)
+        found = logits_of(session, input_ids, mask)
+        assert np.abs(found - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("buckets", [0, 99])
+def test_a_model_with_windows_is_exported_with_its_logits(
+    buckets: int, tiny_base: Path, news_csv: Path, tmp_path: Path
+) -> None:
+    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), model__pooling="mean", model__window=5)
+    run |= {"train.epochs": 1, "model.max_length": 12, "model.ngram_buckets": buckets}
+    trained = train(overrides=run)
+    assert export_onnx(trained.folder, tmp_path / "out", source=str(news_csv)).agreement == 1.0
+    texts = [*TEXTS, "oil price " * 20, ""]
+    rows = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).encode_batch(texts)
+    inputs = {"input_ids": [row.ids for row in rows], "attention_mask": [row.attention_mask for row in rows]}
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: np.array(value) for name, value in inputs.items()})[0]
+    assert np.abs(found - trained.classifier.logits(texts)).max() < 1e-4
 
 
 def test_a_model_with_n_grams_is_written_with_a_tokenizer_that_cuts_nothing(

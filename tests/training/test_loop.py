@@ -457,6 +457,34 @@ def test_logits_are_in_the_order_of_the_rows_whatever_the_batch(learned: tuple[T
 
 def test_no_rows_have_no_logits() -> None:
     assert compute_logits(tiny_classifier(), NOTHING.tokens, 8, CPU).shape == (0, 3)
+    assert compute_logits(tiny_classifier(model=ModelConfig(window=5)), NOTHING.tokens, 8, CPU).shape == (0, 3)
+
+
+def test_the_logits_of_a_longer_row_are_the_mean_of_its_windows() -> None:
+    network = tiny_classifier(model=ModelConfig(pooling="mean", window=9), lora=LORA)
+    scatter(list(network.parameters()))
+    rows = [[1, *range(5, 5 + length), 2] for length in (3, 16, 7, 8, 0)]
+    done: list[int] = []
+    found = compute_logits(network, as_tokens(rows), 2, CPU, lambda rows, note="": done.append(rows))
+    network.window = 0
+    parts = [[1, *range(5, 5 + 6), 2], [1, *range(11, 11 + 5), 2], [1, *range(16, 16 + 5), 2]]
+    parts += [[1, *range(5, 5 + 4), 2], [1, *range(9, 9 + 4), 2]]
+    whole, means = (compute_logits(network, as_tokens(of), 64, CPU) for of in (rows, parts))
+    expected = whole.copy()
+    expected[1], expected[3] = means[:3].mean(axis=0), means[3:].mean(axis=0)
+    assert np.abs(found - expected).max() < 1e-5 and np.abs(whole - expected).max() > 1e-2
+    assert sum(done) == len(rows)
+
+
+def test_what_chooses_the_best_step_is_computed_in_windows_too() -> None:
+    model = ModelConfig(dropout=0.0, pooling="mean", window=6)
+    network, result = run(model=model, epochs=1)
+    in_windows = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
+    network.window = 0
+    whole = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
+    labels = torch.from_numpy(VALIDATION.labels)
+    assert result.history[-1]["validation_loss"] == pytest.approx(F.cross_entropy(in_windows, labels).item(), abs=1e-6)
+    assert F.cross_entropy(whole, labels).item() != pytest.approx(F.cross_entropy(in_windows, labels).item(), abs=1e-4)
 
 
 def test_rows_close_between_two_labels_are_computed_again_without_int8() -> None:

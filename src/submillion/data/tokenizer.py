@@ -52,6 +52,23 @@ class Tokens:
         content = None if self.content is None else self.content.take(rows)
         return Tokens(self.flat, self.lengths[rows], self.starts[rows], content)
 
+    def windows(self, longest: int) -> "tuple[Tokens, np.ndarray]":
+        """Rows in windows of at most `longest` tokens, and the row of each window, int64 [windows].
+
+        A longer row's tokens are shared equally among as few windows as hold them, each between the row's own first and
+        last token. All others, and all where longest is 0, are as they are; the windows have no content.
+        """
+        is_long = (self.lengths > longest) & (longest > 0)
+        short, long = np.flatnonzero(~is_long), np.flatnonzero(is_long)
+        cut: list[np.ndarray] = []
+        counts = -(-(self.lengths[long] - 2) // max(1, longest - 2))
+        for index, count in zip(long.tolist(), counts.tolist(), strict=True):
+            row = self.row(index)
+            cut += [np.concatenate([row[:1], window, row[-1:]]) for window in np.array_split(row[1:-1], count)]
+        whole = replace(self.take(short), content=None)
+        joined = Tokens.joined([whole, Tokens.of_rows(cut)]) if cut else whole
+        return joined, np.concatenate([short, np.repeat(long, counts)])
+
     def packed(self) -> np.ndarray:
         """The ids of the rows one after another, without what lies between them: int32 [tokens of these rows]."""
         before = np.cumsum(self.lengths) - self.lengths

@@ -326,7 +326,9 @@ def _limits(config: Config, metrics: Mapping[str, Any], labels: int) -> str:
         f"It always answers with one of its {labels} labels, also where none fits.",
         f"Of a text {'its encoder' if config.model.ngram_buckets else 'it'} reads the first "
         f"{config.model.max_length:,} tokens, special ones included, and no more"
-        f"{'; what lies beyond is read by its n-grams alone' if config.model.ngram_buckets else ''}.",
+        f"{'; what lies beyond is read by its n-grams alone' if config.model.ngram_buckets else ''}."
+        + f" More than {config.model.window} it reads in equal windows, whose logits are averaged."
+        * config.model.has_windows,
         *_spelling(config),
         "Whether the licences of the encoder and of the texts allow a use was not checked. Neither were the texts "
         "checked for bias or for personal data.",

@@ -96,6 +96,8 @@ def check_representable(
         problems.append(f"expected model.head stock (dense, activation, linear), found {config.model.head}")
     if config.model.ngram_buckets:
         problems.append(f"expected no n-grams, found model.ngram_buckets = {config.model.ngram_buckets}")
+    if config.model.has_windows:
+        problems.append(f"expected long texts whole, found model.window = {config.model.window}")
     if config.model.correct_spelling:
         problems.append("expected texts as they are, found model.correct_spelling = true")
     if cleans:
@@ -109,6 +111,7 @@ def check_representable(
             + f"\nfix: {'--to transformers, which takes the tokenizer along, or ' * (cleans and len(problems) == 1)}"
             + f"train with --model.head stock --model.pooling {next(iter(poolings))}"
             + " --model.ngram-buckets 0" * (config.model.ngram_buckets > 0)
+            + " --model.window 0" * config.model.has_windows
             + " --model.correct-spelling false" * config.model.correct_spelling
             + " --model.clean-text false" * cleans
         )

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from submillion.inference.classifier import Classifier
 from submillion.inference.evaluate import rows_to_measure
 from submillion.interop.onnx_graph import to_onnx
 from submillion.training.batches import evaluation_batches, pad_batch
+from submillion.training.loop import compute_logits
 
 if TYPE_CHECKING:
     import onnx
@@ -69,8 +70,7 @@ def export_onnx(
         rows = _rows(classifier, source, text_column, label_column)
     with write_folder_atomically(folder, FILES) as part:
         path = part / "model.onnx"
-        ends = {} if classifier.network.ngrams is None else _ends(classifier)
-        graph = to_onnx(classifier.network, _metadata(classifier), **ends)
+        graph = to_onnx(classifier.network, _metadata(classifier), **_ends(classifier))
         path.write_bytes(graph.SerializeToString())
         report = OnnxReport(check_logits(classifier, path))
         if int8:
@@ -130,24 +130,27 @@ def check_logits(classifier: Classifier, path: Path) -> float:
 @torch.inference_mode()
 def _ours(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:
     """Our logits of what the graph takes, float32 [batch, labels]."""
-    network, device = classifier.network, classifier.compute.device
-    if network.ngrams is None:
-        return network(input_ids.to(device), attention_mask.to(device)).cpu().numpy()
-    most, end_id = _ends(classifier).values()
-    lengths = attention_mask.sum(dim=1).tolist()
-    cut_ids = input_ids[:, :most].clone()
-    for row in (row for row, length in enumerate(lengths) if length > most):
-        cut_ids[row, most - 1] = end_id
-    logits = network(cut_ids.to(device), attention_mask[:, :most].to(device)).cpu().numpy()
-    content = [ids[1 : max(1, length - 1)].numpy() for ids, length in zip(input_ids, lengths, strict=True)]
-    return logits + network.ngrams(Tokens.of_rows(content)).cpu().numpy()
+    ends = _ends(classifier)
+    rows = [ids[:length].numpy() for ids, length in zip(input_ids, attention_mask.sum(dim=1).tolist(), strict=True)]
+    tokens = replace(
+        Tokens.of_rows([_cut(row, **ends) if ends else row for row in rows]),
+        content=Tokens.of_rows([row[1:-1] for row in rows]),
+    )
+    return compute_logits(classifier.network, tokens, len(tokens), classifier.compute)
+
+
+def _cut(row: np.ndarray, max_length: int, end_id: int) -> np.ndarray:
+    return row if len(row) <= max_length else np.append(row[: max_length - 1], end_id)
 
 
 def _ends(classifier: Classifier) -> dict[str, int]:
-    """What the graph has to know to cut a text: `to_onnx`'s max_length and end_id, the token that ends every text.
+    """What a graph with n-grams has to know to cut a text: `to_onnx`'s max_length and end_id, the token that ends every
+    text. {} where there are none.
 
     Raises ExportError where the tokenizer does not set one token before and one behind each text.
     """
+    if classifier.network.ngrams is None:
+        return {}
     tokens = classifier.tokenizer.encode(["a b"], 100, content=True)
     assert tokens.content is not None
     row, content = tokens.row(0).tolist(), tokens.content.row(0).tolist()

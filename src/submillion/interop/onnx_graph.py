@@ -35,13 +35,14 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.input_ids, self.attention_mask = "input_ids", "attention_mask"  # what the encoder reads
+        self.mean_of_windows = ""  # [batch, windows]: times the windows' logits, the rows'; "" where rows are whole
 
     def constant(self, value: Tensor | np.ndarray, name: str = "") -> str:
         from onnx import numpy_helper
 
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
         name = name or f"constant_{len(self.constants)}"
-        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        self.constants[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
 
     def number(self, value: float) -> str:
@@ -49,6 +50,13 @@ class _Graph:
 
     def integers(self, *values: int) -> str:
         return self.constant(np.array(values, dtype=np.int64))
+
+    def scalar(self, value: int) -> str:
+        return self.constant(np.array(value))
+
+    def rows(self, x: str) -> list[str]:
+        """x [2, n] -> each row, [n]."""
+        return [self.op("Gather", x, self.scalar(row)) for row in range(2)]
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         from onnx import helper
@@ -89,8 +97,8 @@ def to_onnx(
     """The network, in fp32 and merged, as a checked model; its batch and its length are free.
 
     With n-grams it takes whole texts, padded on the right, and cuts them for the encoder: max_length tokens, of which
-    the last is then end_id, the token that ends every text. Raises ValueError where adapters are not merged,
-    ExportError above the 2 GB that one file holds.
+    the last is then end_id, the token that ends every text. With a window, too, its rows are padded on the right.
+    Raises ValueError where adapters are not merged, ExportError above the 2 GB that one file holds.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -104,6 +112,8 @@ def to_onnx(
     graph = _Graph()
     if network.ngrams is not None:
         _cut(graph, max_length, end_id)
+    if network.window:
+        _windows(graph, network.window, network.encoder.shape.pad_id)
     bias = _attention_bias(graph, network.encoder)
     x = _embeddings(graph, network.encoder)
     modern = network.encoder.shape.modernbert
@@ -138,6 +148,36 @@ def _cut(graph: _Graph, max_length: int, end_id: int) -> None:
     is_last = graph.op("Equal", _places(graph), graph.integers(max_length - 1))  # of the uncut length, so cut it too
     ends = graph.op("And", is_cut, graph.slice(is_last, 0, most))
     graph.input_ids, graph.attention_mask = graph.op("Where", ends, graph.integers(end_id), ids), mask
+
+
+def _windows(graph: _Graph, longest: int, pad_id: int) -> None:
+    """Sets what the encoder reads to the windows of each row, `Tokens.windows`, a row of the batch each."""
+    op, one = graph.op, graph.integers(1)
+    ids, lengths = graph.input_ids, op("ReduceSum", graph.attention_mask, one, keepdims=1)  # [batch, 1]
+    inner = op("Sub", lengths, graph.integers(2))  # tokens between the first and the last
+    count = op("Div", op("Add", inner, graph.integers(longest - 3)), graph.integers(longest - 2))  # rounded up
+    count = op("Max", count, one)  # [batch, 1]
+    each = op("Div", inner, count)
+    more = op("Sub", inner, op("Mul", each, count))  # this many windows, the first ones, hold one token more
+    numbers = op("Range", graph.scalar(0), op("ReduceMax", count, keepdims=0), graph.scalar(1))
+    row_of, number = graph.rows(op("NonZero", op("Less", numbers, count)))  # of each window: int64 [windows]
+    number = op("Unsqueeze", number, one)
+    count_of, each, more, end = (op("Gather", x, row_of) for x in (count, each, more, op("Sub", lengths, one)))
+    start = op("Add", op("Mul", number, each), op("Min", number, more))
+    size = op("Add", op("Add", each, op("Cast", op("Less", number, more), to=_INT64)), graph.integers(2))
+    places = op("Range", graph.scalar(0), op("ReduceMax", size, keepdims=0), graph.scalar(1))  # [length]
+    is_first = op("Equal", places, graph.integers(0))
+    is_last = op("And", op("Equal", places, op("Sub", size, one)), op("Greater", count_of, one))
+    is_token = op("Less", places, size)  # [windows, length]
+    read = op("Where", is_first, graph.integers(0), op("Where", is_last, end, op("Add", start, places)))
+    width = op("Shape", ids, start=1, end=2)
+    flat = op("Add", op("Mul", op("Unsqueeze", row_of, one), width), op("Min", read, op("Sub", width, one)))
+    ids = op("Gather", op("Reshape", ids, graph.integers(-1)), flat)
+    graph.input_ids = op("Where", is_token, ids, graph.integers(pad_id))
+    graph.attention_mask = op("Cast", is_token, to=_INT64)
+    batch = op("Range", graph.scalar(0), op("Squeeze", op("Shape", count, start=0, end=1)), graph.scalar(1))
+    is_of = op("Cast", op("Equal", op("Unsqueeze", batch, one), row_of), to=_FLOAT)  # [batch, windows]
+    graph.mean_of_windows = op("Div", is_of, op("Cast", count, to=_FLOAT))
 
 
 def _ngrams(graph: _Graph, ngrams: Ngrams) -> str:
@@ -186,7 +226,7 @@ def _positions(graph: _Graph, encoder: Encoder) -> str:
     if shape.position_offset:
         pad_id = graph.integers(shape.pad_id)
         is_token = graph.op("Cast", graph.op("Not", graph.op("Equal", graph.input_ids, pad_id)), to=_INT64)
-        counted = graph.op("Mul", graph.op("CumSum", is_token, graph.constant(np.array(1))), is_token)
+        counted = graph.op("Mul", graph.op("CumSum", is_token, graph.scalar(1)), is_token)
         return graph.op("Gather", table, graph.op("Add", counted, pad_id))
     return graph.slice(table, 0, _length(graph))
 
@@ -199,7 +239,7 @@ def _length(graph: _Graph) -> str:
 def _places(graph: _Graph) -> str:
     """0, 1, ...: int64 [length]"""
     length = graph.op("Squeeze", _length(graph))
-    return graph.op("Range", graph.constant(np.array(0)), length, graph.constant(np.array(1)))
+    return graph.op("Range", graph.scalar(0), length, graph.scalar(1))
 
 
 def _distances(graph: _Graph, places: str) -> str:
@@ -335,6 +375,8 @@ def _head(graph: _Graph, network: TextClassifier, x: str) -> None:
         names = graph.constant(head.norm.weight, "head.norm.weight"), graph.constant(shift, "head.norm.bias")
         x = graph.op("LayerNormalization", x, *names, axis=-1, epsilon=head.norm.eps)
     x = graph.linear(x, network.head.out_proj.weight, network.head.out_proj.bias, "head.out_proj")
+    if graph.mean_of_windows:
+        x = graph.op("MatMul", graph.mean_of_windows, x)
     if network.ngrams is not None:
         x = graph.op("Add", x, _ngrams(graph, network.ngrams))
     graph.nodes.append(helper.make_node("Identity", [x], ["logits"], name="logits"))

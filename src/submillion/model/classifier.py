@@ -16,7 +16,8 @@ from submillion.model.shape import EncoderShape
 class TextClassifier(nn.Module):
     """The whole network. The compute type is the type its buffers have: see `to_compute`.
 
-    Without weights until `encoder.load`. `lora.rank` is a number here: "auto" is resolved by then.
+    Without weights until `encoder.load`. `lora.rank` and `model.window` are numbers here: "auto" is resolved by then.
+    A forward pass takes rows whole: windows are `compute_logits`' work.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class TextClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = model.pooling
+        self.window = int(model.window) if model.has_windows else 0
         self.int8_margin: float | None = None
         self.encoder = Encoder(shape, model.dropout)
         self.head = Head(model.head, shape.hidden_size, num_labels, model.dropout, generator, shape.stock_head)

@@ -117,7 +117,8 @@ def fit(
         return losses.detach(), logits[0].detach()
 
     start = time.perf_counter()
-    passes = [(train.tokens, 1 if views else config.epochs), (validation.tokens, evaluations)]
+    windows, _ = validation.tokens.windows(model.window)
+    passes = [(train.tokens, 1 if views else config.epochs), (windows, evaluations)]
     with ExitStack() as stack:
         # Without layers that are frozen at the bottom, or with dropout in them, both prefixes are None.
         prefixes = stack.enter_context(frozen_prefix(model, passes, config, compute, world.is_first))
@@ -219,20 +220,39 @@ def compute_logits(
 
     The adapters are merged meanwhile, so that each is added to its weight once and not once a batch. The processes of
     `world` take turns at the batches and all get all logits. Batches stay whole, unlike in training: padded and
-    multiplied as one process does it, they give its logits bit for bit. With the prefix of these tokens, the frozen
-    layers do not run: the same logits to rounding. Where the model predicts in int8, the rows that are close between
-    two labels are computed again in the compute type. What n-grams add is in the logits: the tokens have their content.
+    multiplied as one process does it, they give its logits bit for bit. Rows longer than the model's window are
+    computed in windows. With the prefix of these windows, the frozen layers do not run: the same logits to rounding.
+    Where the model predicts in int8, the rows that are close between two labels are computed again in the compute type.
+    What n-grams add is in the logits: the tokens have their content.
     """
     added = compute_ngrams(model, tokens, world)
-    values = np.zeros_like(added)
-    values = _fill(values, model, model.head, tokens, batch_size, compute, advance, world, prefix) + added
+    values = _windowed(model, tokens, batch_size, compute, advance, world, prefix) + added
     if model.int8_margin:
         close = np.flatnonzero(leads(values) < model.int8_margin)
-        again = np.zeros((len(close), values.shape[1]), dtype=np.float32)
         with without_int8():
-            again = _fill(again, model, model.head, tokens.take(close), batch_size, compute, None, world, None)
+            again = _windowed(model, tokens.take(close), batch_size, compute, None, world, None)
         values[close] = again + added[close]
     return values
+
+
+def _windowed(
+    model: TextClassifier,
+    tokens: Tokens,
+    batch_size: int,
+    compute: Compute,
+    advance: Advance | None,
+    world: World,
+    prefix: Prefix | None,
+) -> np.ndarray:
+    """The encoder's logits of every row, the mean of its windows': fp32 [rows, labels]."""
+    windows, row_of = tokens.windows(model.window)
+    is_first = np.diff(row_of, prepend=-1) != 0  # of its row, whose windows follow one another
+    found = np.zeros((len(windows), model.head.out_proj.out_features), dtype=np.float32)
+    done = None if advance is None else lambda batch: advance(int(is_first[batch].sum()))
+    found = _fill(found, model, model.head, windows, batch_size, compute, done, world, prefix)
+    values = np.zeros((len(tokens), found.shape[1]), dtype=np.float32)
+    np.add.at(values, row_of, found)
+    return values / np.bincount(row_of, minlength=len(tokens))[:, None].astype(np.float32)
 
 
 @torch.inference_mode()
@@ -267,9 +287,11 @@ def compute_pooled(
     world: World = ALONE,
     prefix: Prefix | None = None,
 ) -> np.ndarray:
-    """What the head reads, of every row: pooled hidden states, fp32 [rows, hidden]. Otherwise as `compute_logits`."""
+    """What the head reads in training, of every row, whole: pooled hidden states, fp32 [rows, hidden]. Otherwise as
+    `compute_logits`."""
     values = np.zeros((len(tokens), model.encoder.shape.hidden_size), dtype=np.float32)
-    return _fill(values, model, torch.nn.Identity(), tokens, batch_size, compute, advance, world, prefix)
+    done = None if advance is None else lambda rows: advance(len(rows))
+    return _fill(values, model, torch.nn.Identity(), tokens, batch_size, compute, done, world, prefix)
 
 
 @torch.inference_mode()
@@ -280,11 +302,12 @@ def _fill(
     tokens: Tokens,
     batch_size: int,
     compute: Compute,
-    advance: Advance | None,
+    done: Callable[[np.ndarray], None] | None,
     world: World,
     prefix: Prefix | None,
 ) -> np.ndarray:
-    """Writes head(pooled hidden states) of every row into values, zeros of fp32 [rows, columns]."""
+    """Writes head(pooled hidden states) of every row into values, zeros of fp32 [rows, columns]. done: told of the rows
+    of each batch."""
     was_merged = model.merged
     filled = Later(lambda found, rows: values.__setitem__(rows, found.numpy()))
     full_length = gpu.FULL_LENGTH if compute.device.type == "cuda" else 0
@@ -295,8 +318,8 @@ def _fill(
                 found = head(_pooled(model, *_inputs(model, tokens, rows, compute, prefix), prefix))
                 filled.add(number, found, rows)
                 filled.settle(before=number - 1)
-            if advance:
-                advance(len(rows))
+            if done:
+                done(rows)
         filled.settle(before=sys.maxsize)
     finally:
         if not was_merged:
