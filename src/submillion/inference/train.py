@@ -20,7 +20,7 @@ from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError
 from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
-from submillion.inference.card import put_beside, render_card, scaled, short_name, stopped_early
+from submillion.inference.card import render_card, scaled, short_name, stopped_early
 from submillion.inference.classifier import Classifier
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
@@ -396,9 +396,9 @@ def _save(run: _Run, metrics: dict[str, Any], result: FitResult) -> None:
     title = f"{short_name(config.model.base)} on {short_name(config.data.source)}\n{trainable:,} trainable parameters"
     plots = plot_history(result.history, result.best_step, Path(config.output.assets), title)
     card = render_card(config, artefact.base, corpus, run.plan, metrics, [plot.name for plot in plots])
-    put_beside(folder, plots)
     write_together(
         {
+            **{folder / plot.name: plot.read_bytes() for plot in plots},
             folder / "history.jsonl": "".join(json.dumps(record) + "\n" for record in result.history),
             folder / "metrics.json": json.dumps(metrics, indent=2) + "\n",
             folder / "config.toml": to_toml(config),
