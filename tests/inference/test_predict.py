@@ -351,6 +351,13 @@ def test_a_str_is_no_list_of_texts(trained: TrainResult) -> None:
             method("Oil prices climb")
 
 
+@pytest.mark.parametrize("table", [pd.DataFrame({"text": TEXTS}), {"text": TEXTS}, np.array([TEXTS])])
+def test_neither_is_a_table(table: Any, trained: TrainResult) -> None:
+    with pytest.raises(TypeError, match="give one column of it"):
+        trained.classifier.predict(table)
+    assert trained.classifier.predict(pd.DataFrame({"text": TEXTS})["text"]) == trained.classifier.predict(TEXTS)
+
+
 def test_every_bad_row_is_named_and_counted_from_0(trained: TrainResult) -> None:
     with pytest.raises(DataError) as refusal:
         trained.classifier.predict(["fine", None, "", 3.5, "half \ud800 pair"])  # type: ignore[list-item]

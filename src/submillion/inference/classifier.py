@@ -123,6 +123,8 @@ class Classifier:
         """
         if isinstance(texts, str):
             raise TypeError("expected a sequence of texts, found one str: wrap it in a list")
+        if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1:  # iterating over a DataFrame gives names
+            raise TypeError(f"expected a sequence of texts, found {type(texts).__name__}: give one column of it")
         _check_texts(texts)
         model = self.config.model
         tokens = self.tokenizer.encode(texts, model.max_length, content=model.ngram_buckets > 0)
