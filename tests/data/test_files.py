@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import pickle
 import tracemalloc
 from pathlib import Path
@@ -188,6 +189,8 @@ def test_a_missing_column_is_named_with_the_nearest(write):
 def test_no_such_file(tmp_path):
     assert "nowhere.csv: no such file" in error_of(tmp_path / "nowhere.csv")
     assert "expected a file, found a folder" in error_of(tmp_path)
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "expected a file, found a pipe" in error_of(tmp_path / "pipe.csv")
 
 
 def test_parquet_rows_are_counted_over_the_chunks(tmp_path):

@@ -137,11 +137,16 @@ def read_table(path: Path, pick: Pick) -> Table:
 
 
 def check_exists(path: Path) -> None:
-    """Raise DataError for a missing or empty file."""
+    """Raise DataError for a missing or empty file, and for what is no file: it may be read more than once."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_dir():
         raise DataError(f"{path}: expected a file, found a folder")
+    if not path.is_file():
+        raise DataError(
+            f"{path}: expected a file, found a pipe or a device; save what comes out of it as a file (predict - reads "
+            "a text a line from a pipe)"
+        )
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
 
