@@ -135,7 +135,8 @@ class PredictFlags(ModelFlags):
     format: AnswerFormat = "auto"
     """csv and tsv: ID,Label with the labels as integers: places among the label names, or integers as they were given;
     jsonl: an object a row; labels: a label's name a line.
-    auto: labels (with scores, csv) to standard output, else what the output's name ends in, csv for any other end."""
+    auto: labels (with scores, csv) to standard output, else what the output's name ends in, csv for an end
+    that names no kind of data; .json, .parquet, .pkl, .gz and .zst are refused."""
     scores: bool = False
     """Write the label's name and every label's probability too."""
     text_column: str = ""

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from submillion.errors import ArtefactError, ConfigError, DataError
 from submillion.inference import predict as predict_module
-from submillion.inference.answers import answer_lines
+from submillion.inference.answers import answer_format, answer_lines
 from submillion.inference.classifier import Classifier
 from submillion.inference.evaluate import evaluate_source
 from submillion.inference.predict import predict_file
@@ -77,6 +77,14 @@ def test_integers_come_back_as_they_were_given() -> None:
     assert answer_lines("csv", ["1", "2", "10"], 5, labels, None) == "5,10\n6,1\n"
     assert '"label": 10, "name": "10"' in answer_lines("jsonl", ["1", "2", "10"], 0, labels, probabilities)
     assert answer_lines("tsv", ["1", "2", "ten"], 0, labels, None) == "0\t2\n1\t0\n"
+
+
+def test_a_file_named_as_what_is_not_written_is_refused() -> None:
+    for name in ("p.json", "p.parquet", "p.csv.gz"):
+        with pytest.raises(ConfigError, match="expected a name for csv, tsv or jsonl"):
+            answer_format("auto", Path(name), False)
+        assert answer_format("csv", Path(name), False) == "csv"
+    assert [answer_format("auto", Path(name), False) for name in ("p", "p.txt", "-")] == ["csv", "csv", "labels"]
 
 
 def test_a_line_break_in_a_name_ends_no_answer() -> None:

@@ -8,19 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
+from submillion.data.compression import CODECS
 from submillion.data.labels import is_decimal
 from submillion.errors import ConfigError
+
+UNWRITTEN = (".json", ".parquet", ".pkl", ".pickle", *CODECS)  # kinds of data that are read alone
 
 
 def answer_format(asked: str, output: Path, scores: bool) -> str:
     """One of "labels", "csv", "tsv" and "jsonl": the one asked for; for "auto" what suits the output.
 
-    Raises ConfigError for scores in a line that holds the label's name alone.
+    Raises ConfigError for scores in a line that holds the label's name alone, and for "auto" where the output is named
+    as a kind of data that is not written here.
     """
     if asked == "labels" and scores:
         raise ConfigError("--format labels has no place for --scores\nfix: --format csv, tsv or jsonl")
     if asked != "auto":
         return asked
+    if output.suffix.lower() in UNWRITTEN:
+        raise ConfigError(
+            f"--output {output}: expected a name for csv, tsv or jsonl, uncompressed, found {output.suffix}\n"
+            "fix: another name, or say with --format what it is to hold"
+        )
     if output == Path("-"):
         return "csv" if scores else "labels"
     return {".tsv": "tsv", ".jsonl": "jsonl"}.get(output.suffix.lower(), "csv")
