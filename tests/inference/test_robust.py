@@ -90,6 +90,8 @@ def test_calibration_and_confusion_come_without_being_asked(trained: TrainResult
     [
         (["--label-map", "politics"], "THEIRS=OURS"),
         (["--label-map", "politics=Wrld"], "'Wrld' is no label of the model"),
+        (["--label-map", "politics=World"], "found --shift auto\nfix: --shift SOURCE"),
+        (["--label-map", "politics=World", "--shift", "none"], "found --shift none"),
         (["--robustness-rows", "-1"], "--robustness-rows"),
         (["--shift", "nowhere.csv"], "nowhere.csv"),
     ],
@@ -124,6 +126,19 @@ def test_shifted_rows_without_a_label_of_the_model_are_refused(
     assert main(arguments(trained, fresh_csv, tmp_path, "--robustness", "--shift", str(other))) == 2
     error = capsys.readouterr().err
     assert "music, theatre" in error and "--label-map" in error
+
+
+def test_a_mistyped_label_does_not_leave_its_rows_out(
+    trained: TrainResult, fresh_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_csv(tmp_path / "other.csv", [*news_rows(2), ("an election", "politics")])
+    shifted = ["--robustness", "--robustness-rows", "5", "--shift", str(other), "--label-map"]
+    assert main(arguments(trained, fresh_csv, tmp_path, *shifted, "politcs=World")) == 2
+    error = capsys.readouterr().err
+    assert "'politcs', which no row has" in error and "politics" in error.split("expected")[1]
+    assert not (tmp_path / "m.json").exists()
+    write_csv(other, news_rows(2))  # no row is left out, so a map that serves several sources may have more
+    assert main(arguments(trained, fresh_csv, tmp_path, *shifted, "politics=World")) == 0
 
 
 def test_shifted_rows_are_read_by_the_evaluated_columns_where_they_have_them(

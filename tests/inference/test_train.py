@@ -512,7 +512,7 @@ def test_auto_takes_the_window_that_199_of_200_training_rows_fit_in(
     window = trained.classifier.config.model.window
     lengths = [len(text.split()) + 2 for text, _ in news_rows(300)]
     assert window == max(lengths) < 60
-    assert f"longer texts in windows of {window} tokens at most" in capsys.readouterr().out
+    assert f"texts of more than {window} tokens in equal windows" in capsys.readouterr().out
     assert f"window = {window}" in (trained.folder / "config.toml").read_text("utf-8")
     card = (trained.folder / "README.md").read_text("utf-8")
     assert f"More than {window} it reads in equal windows, whose logits are averaged." in card

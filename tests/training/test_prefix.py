@@ -104,6 +104,16 @@ def test_training_is_the_same_with_and_without(family: str, pooling: Any, files:
     assert values(plain[1], "train_loss")[-1] < values(plain[1], "train_loss")[0] - 0.005  # something to train
 
 
+def test_the_windows_of_validation_rows_are_kept(files: list[Any]) -> None:
+    model = replace(MODEL, pooling="mean", window=7)
+    cached = run(model=model)
+    assert len(files) == 1
+    assert_same(cached, run(OFF, model=model))
+    whole = run(OFF, model=replace(model, window=0))[1]
+    assert values(cached[1], "train_loss") == pytest.approx(values(whole, "train_loss"), abs=1e-6)
+    assert values(cached[1], "validation_loss") != pytest.approx(values(whole, "validation_loss"), abs=1e-3)
+
+
 def test_two_looks_at_each_row_are_read_from_the_same_place(files: list[Any]) -> None:
     cached = run(consistency=1.0)
     assert len(files) == 1

@@ -186,7 +186,7 @@ def _prepared(config: Config, data: object, world: World, console: "Console") ->
     known = Tokens.joined([train.tokens, unlabelled])
     config = replace(config, model=replace(config.model, window=_window(config, tokenizer, known)))
     if config.model.has_windows:
-        console.print(f"window     longer texts in windows of {config.model.window} tokens at most", highlight=False)
+        console.print(f"window     texts of more than {config.model.window} tokens in equal windows", highlight=False)
     _print_example(console, tokenizer, train, corpus, config.seed)
     network = TextClassifier(
         shape, config.model, config.lora, len(corpus.label_names), torch_generator(config.seed, "init")
