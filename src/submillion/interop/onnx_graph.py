@@ -54,10 +54,6 @@ class _Graph:
     def scalar(self, value: int) -> str:
         return self.constant(np.array(value))
 
-    def rows(self, x: str) -> list[str]:
-        """x [2, n] -> each row, [n]."""
-        return [self.op("Gather", x, self.scalar(row)) for row in range(2)]
-
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         from onnx import helper
 
@@ -85,6 +81,10 @@ class _Graph:
     def norm(self, x: str, norm: LayerNorm, name: str) -> str:
         scale, shift = self.constant(norm.weight, f"{name}.weight"), self.constant(norm.bias, f"{name}.bias")
         return self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=norm.eps)
+
+    def numbers(self, end: str) -> str:
+        """0, 1, ... below end, a scalar: int64 [end]."""
+        return self.op("Range", self.scalar(0), end, self.scalar(1))
 
     def slice(self, x: str, axis: int, end: str) -> str:
         """The first `end` places of an axis; end is a name, int64 [1]."""
@@ -159,13 +159,14 @@ def _windows(graph: _Graph, longest: int, pad_id: int) -> None:
     count = op("Max", count, one)  # [batch, 1]
     each = op("Div", inner, count)
     more = op("Sub", inner, op("Mul", each, count))  # this many windows, the first ones, hold one token more
-    numbers = op("Range", graph.scalar(0), op("ReduceMax", count, keepdims=0), graph.scalar(1))
-    row_of, number = graph.rows(op("NonZero", op("Less", numbers, count)))  # of each window: int64 [windows]
+    numbers = graph.numbers(op("ReduceMax", count, keepdims=0))
+    there_are = op("NonZero", op("Less", numbers, count))  # int64 [2, windows]
+    row_of, number = (op("Gather", there_are, graph.scalar(row)) for row in range(2))
     number = op("Unsqueeze", number, one)
     count_of, each, more, end = (op("Gather", x, row_of) for x in (count, each, more, op("Sub", lengths, one)))
     start = op("Add", op("Mul", number, each), op("Min", number, more))
     size = op("Add", op("Add", each, op("Cast", op("Less", number, more), to=_INT64)), graph.integers(2))
-    places = op("Range", graph.scalar(0), op("ReduceMax", size, keepdims=0), graph.scalar(1))  # [length]
+    places = graph.numbers(op("ReduceMax", size, keepdims=0))  # [length]
     is_first = op("Equal", places, graph.integers(0))
     is_last = op("And", op("Equal", places, op("Sub", size, one)), op("Greater", count_of, one))
     is_token = op("Less", places, size)  # [windows, length]
@@ -175,7 +176,7 @@ def _windows(graph: _Graph, longest: int, pad_id: int) -> None:
     ids = op("Gather", op("Reshape", ids, graph.integers(-1)), flat)
     graph.input_ids = op("Where", is_token, ids, graph.integers(pad_id))
     graph.attention_mask = op("Cast", is_token, to=_INT64)
-    batch = op("Range", graph.scalar(0), op("Squeeze", op("Shape", count, start=0, end=1)), graph.scalar(1))
+    batch = graph.numbers(op("Squeeze", op("Shape", count, start=0, end=1)))
     is_of = op("Cast", op("Equal", op("Unsqueeze", batch, one), row_of), to=_FLOAT)  # [batch, windows]
     graph.mean_of_windows = op("Div", is_of, op("Cast", count, to=_FLOAT))
 
@@ -238,8 +239,7 @@ def _length(graph: _Graph) -> str:
 
 def _places(graph: _Graph) -> str:
     """0, 1, ...: int64 [length]"""
-    length = graph.op("Squeeze", _length(graph))
-    return graph.op("Range", graph.scalar(0), length, graph.scalar(1))
+    return graph.numbers(graph.op("Squeeze", _length(graph)))
 
 
 def _distances(graph: _Graph, places: str) -> str:
