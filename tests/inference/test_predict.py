@@ -366,6 +366,12 @@ def test_neither_is_a_table(table: Any, trained: TrainResult) -> None:
     assert trained.classifier.predict(pd.DataFrame({"text": TEXTS})["text"]) == trained.classifier.predict(TEXTS)
 
 
+def test_a_batch_size_below_0_is_refused(trained: TrainResult) -> None:
+    for method in (trained.classifier.predict, trained.classifier.predict_proba, trained.classifier.logits):
+        with pytest.raises(ValueError, match="batch_size: expected at least 0, found -1"):
+            method(TEXTS, batch_size=-1)
+
+
 def test_every_bad_row_is_named_and_counted_from_0(trained: TrainResult) -> None:
     with pytest.raises(DataError) as refusal:
         trained.classifier.predict(["fine", None, "", 3.5, "half \ud800 pair"])  # type: ignore[list-item]

@@ -119,8 +119,12 @@ class Classifier:
     ) -> np.ndarray:
         """float32 [rows, labels], before the softmax and uncalibrated. batch_size 0: that of training's evaluations.
 
-        world: the processes that share the work; each calls this with the same texts and gets all logits.
+        world: the processes that share the work; each calls this with the same texts and gets all logits. Raises
+        TypeError where texts are no sequence, DataError naming the rows that are no text, and ValueError for a
+        batch_size below 0.
         """
+        if batch_size < 0:
+            raise ValueError(f"batch_size: expected at least 0, found {batch_size}")
         if isinstance(texts, str):
             raise TypeError("expected a sequence of texts, found one str: wrap it in a list")
         if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1:  # iterating over a DataFrame gives names
