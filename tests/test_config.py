@@ -179,6 +179,7 @@ WRONG = [
     ("lora.layers", [True]),
     ("lora.layers", "some"),
     ("data.label_names", ["one"]),
+    ("data.label_template", "about it"),
     ("data.label_names", ["one", "one"]),
     ("data.label_names", [1, 2]),
     ("data.validation_fraction", 1),

@@ -104,6 +104,10 @@ class DataConfig:
     """A file of more texts, without labels: those whose labels are surest become training rows too, labelled by a
     regression on the pretrained features, or by adapters trained on the labelled rows alone where 100 validation rows
     or more show these to be better. It takes the texts' labels to be as frequent as the training rows'."""
+    label_template: str = ""
+    """A sentence with {} in a label name's place, such as "This text is about {}.": each name in it becomes a training
+    row, where the pretrained encoder tells the labelled rows apart by the names alone. For a few rows, and names that
+    say what the label means. Empty: names are not read."""
 
 
 @dataclass(frozen=True)
@@ -539,6 +543,8 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
             expect(key, value == 0 or value >= 3, "auto, 0, or at least 3")  # two special tokens and one of the text's
         elif key == "lora.layers" and value != "all":
             expect(key, bool(value) and min(value) >= 0 and _unique(value), "all, or different layers counted from 0")
+        elif key == "data.label_template" and value:
+            expect(key, "{}" in value, "a sentence with {} in the label name's place")
         elif key == "data.label_names" and value:
             expect(key, len(value) > 1 and _unique(value), "two or more different names, or none")
         elif key == "lora.targets" and (problem := _target_problem(value)):

@@ -15,6 +15,7 @@ import torch
 from news import (
     EPOCHS,
     LABELS,
+    OWN_WORDS,
     STEPS_AN_EPOCH,
     TEST_ROWS,
     VALIDATION_ROWS,
@@ -115,6 +116,61 @@ def test_a_run_with_unlabelled_texts_can_be_repeated(
     elsewhere = {"output.dir": str(tmp_path / "again"), "output.assets": str(tmp_path / "plots")}
     again = train(made.folder / "config.toml", data=rows, overrides=elsewhere)
     assert_same_tensors(made.folder / "model.pt", again.folder / "model.pt")
+
+
+TELLING = {label: " ".join(words) for label, words in OWN_WORDS.items()}  # a random encoder knows no others
+MISPLACED = dict(zip(LABELS, (TELLING[label] for label in (*LABELS[1:], LABELS[0])), strict=True))
+NUMBERED = {label: f"LABEL_{number}" for number, label in enumerate(LABELS)}
+
+
+def named_run(tiny_base: Path, folder: Path, names: dict[str, str], **changes: Any) -> TrainResult:
+    """Twelve rows, four a label, and the labels under other names, which are read."""
+    rows = [(text, names[label]) for text, label in news_rows(4, seed=3)]
+    changes = {"data__validation_fraction": 0, "data__test_fraction": 0, "model__ngram_buckets": 256} | changes
+    changes = {"data__label_names": list(names.values()), "data__label_template": "{} {}"} | changes
+    return train(data=rows, overrides=run_of(tiny_base, folder, **changes))
+
+
+def test_the_label_names_train_too(tiny_base: Path, tmp_path: Path, fits: list[Any], capsys: Any) -> None:
+    made = named_run(tiny_base, tmp_path, TELLING, train__augment=0.5)
+    assert made.metrics["label_names"] == {"right": 10 / 12, "read": True} and [rows for rows, _ in fits] == [15]
+    assert "names      alone they get 83% of the training rows right: each becomes" in capsys.readouterr().out
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert "Each label's name trained the model too, as a text: {} {}" in card
+    assert made.classifier.network.ngrams.weight.any(dim=1).sum() > 0  # type: ignore[union-attr]
+
+
+def test_label_names_help_where_there_is_one_row_a_label(tiny_base: Path, tmp_path: Path) -> None:
+    texts, labels = zip(*news_rows(100, seed=4), strict=True)
+    pool = write_csv(tmp_path / "pool.csv", [[text] for text, _ in news_rows(100, seed=5)], header=["text"])
+    right = []
+    for template in ("", "{} {}"):
+        rows = [(" ".join(("the of and", text.split()[0])), TELLING[label]) for text, label in news_rows(1, seed=2)]
+        settings = run_of(
+            tiny_base, tmp_path / (template or "none"), data__validation_fraction=0, data__test_fraction=0
+        )
+        settings |= {"data.unlabelled": str(pool), "data.label_template": template, "train.head_first": True}
+        made = train(data=rows, overrides=settings)
+        right.append(np.mean(np.array(made.classifier.predict(texts)) == [TELLING[label] for label in labels]))
+    assert right[1] > right[0]
+
+
+@pytest.mark.parametrize("names", [MISPLACED, NUMBERED], ids=["misplaced", "numbered"])
+def test_label_names_that_say_nothing_are_not_read(
+    names: dict[str, str], tiny_base: Path, tmp_path: Path, capsys: Any
+) -> None:
+    made = named_run(tiny_base, tmp_path / "given", names)
+    without = named_run(tiny_base, tmp_path / "without", names, data__label_template="")
+    assert not made.metrics["label_names"]["read"] and "label_names" not in without.metrics
+    assert "right: too few, so they are not read" in capsys.readouterr().out
+    assert_same_tensors(made.folder / "model.pt", without.folder / "model.pt")
+
+
+def test_only_labels_that_have_rows_are_read_by_name(tiny_base: Path, tmp_path: Path, fits: list[Any]) -> None:
+    names = [*TELLING.values(), "never seen"]
+    made = named_run(tiny_base, tmp_path, TELLING, data__label_names=names, model__correct_spelling=True)
+    assert made.metrics["label_names"]["read"] and [rows for rows, _ in fits] == [15]
+    assert {"season", "seen"} <= set(made.classifier.tokenizer.spelling.words), "a name is not corrected"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from submillion.training.selftraining import SHARE, _surest, self_label, surest
+from submillion.training.selftraining import SHARE, _surest, agreement, self_label, surest
 
 CENTRES = np.eye(8)[:3]
 NONE = np.empty((0, 8), dtype=np.float32)
@@ -67,3 +67,22 @@ def test_fewer_unlabelled_rows_than_labels_are_enough() -> None:
     features, labels = blobs([2, 2, 2], 0.1, 0)
     rows, found, _ = self_label(features, labels, features[:1], NONE)
     assert rows.tolist() == [0] and found.tolist() == [0]
+
+
+def test_names_beside_the_rows_that_they_name_agree_with_these() -> None:
+    features, labels = blobs([5, 0, 5], 0.1, 0)
+    assert agreement(features, labels, 7 * CENTRES[[0, 2]]) == (1.0, True), "whatever the length of a name"
+    assert agreement(features, labels, CENTRES[[2, 0]]) == (0.0, False)
+    assert agreement(features, labels, CENTRES[[0, 0]]) == (0.5, False), "half of two labels is chance"
+
+
+def test_names_weigh_more_than_rows_and_do_not_count_in_the_proportions() -> None:
+    unlabelled, truth = blobs([400, 200, 200], 0.35, 1)
+    features, labels = blobs([4, 2, 2], 1.5, 2)
+    named, of = np.concatenate([features, CENTRES]), np.concatenate([labels, np.arange(3)])
+    right = []
+    for given in ((features, labels, unlabelled, NONE), (named, of, unlabelled, NONE, 3)):
+        rows, found, _ = self_label(*given)
+        right.append((found == truth[rows]).mean())
+    assert right[0] < right[1]
+    assert np.bincount(found).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]

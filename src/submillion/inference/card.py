@@ -244,6 +244,8 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
             f"The {' and '.join(corpus.cut)} rows were cut from its training rows, by label; near-equal texts were "
             "kept on one side."
         )
+    if metrics.get("label_names", {}).get("read"):
+        told.append(f"Each label's name trained the model too, as a text: {text(config.data.label_template)}")
     if "self_labelled" in metrics:
         told.append(
             f"Beside its training rows, {metrics['self_labelled']:,} of {len(corpus.unlabelled):,} unlabelled texts "

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ from submillion.training.loop import FitResult, TokenRows, compute_logits, compu
 from submillion.training.metrics import classification_metrics
 from submillion.training.ngram_fit import fit_ngrams, ngram_weight
 from submillion.training.progress import is_quiet, progress
-from submillion.training.selftraining import self_label, surest
+from submillion.training.selftraining import agreement, self_label, surest
 from submillion.training.tensorboard import Record, check_tensorboard, event_writer
 
 if TYPE_CHECKING:
@@ -132,10 +133,12 @@ class _Run:
     network: TextClassifier
     compute: Compute
     world: World
+    texts: list[str]  # of the training rows
     train: TokenRows
     validation: TokenRows
     test: TokenRows
     unlabelled: Tokens
+    names: int = 0  # the last so many of the training rows are label names in a sentence, not rows of the corpus
 
     def computed(self, title: str, compute_rows: Callable[..., np.ndarray], tokens: Tokens) -> np.ndarray:
         """`compute_logits` or `compute_pooled` of these rows, under a bar with this title."""
@@ -174,7 +177,8 @@ def _prepared(config: Config, data: object, world: World, console: "Console") ->
     if config.model.clean_text:
         tokenizer.clean_texts()
     if config.model.correct_spelling:
-        tokenizer.spelling = Spelling.learned(corpus.train.texts + corpus.unlabelled)
+        known_texts = corpus.train.texts + corpus.unlabelled + _sentences(config, corpus.label_names)
+        tokenizer.spelling = Spelling.learned(known_texts)
         console.print(f"spelling   of {len(tokenizer.spelling.words):,} words of the training texts", highlight=False)
 
     def encoded(texts: Sequence[str]) -> Tokens:
@@ -198,7 +202,10 @@ def _prepared(config: Config, data: object, world: World, console: "Console") ->
             compute = replace(compute, int8=False)
             console.print(f"precision  bf16 after all: int8 moves this encoder's features by {change:.0%}")
     config = replace(config, train=replace(config.train, precision=compute.precision))
-    return _Run(config, plan, base, corpus, tokenizer, network, compute, world, train, validation, test, unlabelled)
+    texts = corpus.train.texts
+    return _Run(
+        config, plan, base, corpus, tokenizer, network, compute, world, texts, train, validation, test, unlabelled
+    )
 
 
 def _window(config: Config, tokenizer: Tokenizer, known: Tokens) -> int:
@@ -223,7 +230,9 @@ def _learned(run: _Run, console: "Console", on_record: Record | None) -> tuple[F
     Returns how it went, the rows it learned from, and what there is to say of labels and n-grams.
     """
     metrics: dict[str, Any] = {}
-    texts, learned, interrupted = run.corpus.train.texts, run.train, None
+    if run.config.data.label_template:
+        run, metrics["label_names"] = _with_label_names(run, console)
+    texts, learned, interrupted = run.texts, run.train, None
     if run.corpus.unlabelled:
         chosen, labels, right, interrupted = _self_labelled(run)
         joined = Tokens.joined([run.train.tokens, run.unlabelled.take(chosen)])
@@ -238,6 +247,34 @@ def _learned(run: _Run, console: "Console", on_record: Record | None) -> tuple[F
     return result, learned, metrics
 
 
+def _sentences(config: Config, label_names: Sequence[str]) -> list[str]:
+    """The label names in the words around them; none without data.label_template."""
+    template = config.data.label_template
+    return [template.replace("{}", name) for name in label_names] if template else []
+
+
+def _with_label_names(run: _Run, console: "Console") -> tuple[_Run, dict[str, Any]]:
+    """The run with the name of each label that has rows as one more training row, where the names tell the rows apart;
+    and how many of the rows they do, for metrics.json.
+
+    Names that differ in digits alone, such as LABEL_0 and LABEL_1, say nothing of the labels whatever the rows say.
+    """
+    labels, names = np.unique(run.train.labels), run.corpus.label_names
+    sentences = [_sentences(run.config, names)[label] for label in labels]
+    tokens = run.tokenizer.encode(sentences, run.config.model.max_length, content=run.network.ngrams is not None)
+    features = [run.computed("label names", compute_pooled, of) for of in (run.train.tokens, tokens)]
+    right, agree = agreement(features[0], run.train.labels, features[1])
+    agree &= len({re.sub(r"\d+", "", names[label]) for label in labels}) == len(labels)
+    said = "each becomes a training row" if agree else "too few, so they are not read"
+    told = f"names      alone they get {right:.0%} of the training rows right: {said}"
+    console.print(told, soft_wrap=True, highlight=False)
+    found = {"right": right, "read": agree}
+    if not agree:
+        return run, found
+    train = TokenRows(Tokens.joined([run.train.tokens, tokens]), np.concatenate([run.train.labels, labels]))
+    return replace(run, texts=run.texts + sentences, train=train, names=len(labels)), found
+
+
 def _self_labelled(run: _Run) -> tuple[np.ndarray, np.ndarray, dict[str, float], FitResult | None]:
     """Sorted int64 indices of the unlabelled texts whose labels are surest, and the int64 label of each.
 
@@ -248,23 +285,24 @@ def _self_labelled(run: _Run) -> tuple[np.ndarray, np.ndarray, dict[str, float],
     """
     from scipy.special import softmax
 
-    network, labels_known, held_out = run.network, run.train.labels, run.validation.tokens
+    network, held_out = run.network, run.validation.tokens
     enough = len(held_out) >= LEAST_ROWS
     if not enough:
         held_out = held_out.take(np.empty(0, dtype=np.int64))
     features = [run.computed("features", compute_pooled, of) for of in (run.train.tokens, run.unlabelled, held_out)]
-    rows, labels, answers = self_label(features[0], labels_known, *features[1:])
+    rows, labels, answers = self_label(features[0], run.train.labels, features[1], features[2], run.names)
     if not enough:
         return rows, labels, {}, None
     untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
-    result = run.fit(run.corpus.train.texts, run.train)
+    result = run.fit(run.texts, run.train)
     if result.interrupted:
         return rows[:0], labels[:0], {}, result
     given = {"regression": answers, "adapters": run.computed("validation", compute_logits, held_out).argmax(axis=1)}
     right = {name: float((found == run.validation.labels).mean()) for name, found in given.items()}
     if right["adapters"] > right["regression"]:
-        logits = run.computed("labels", compute_logits, run.unlabelled)[:, np.unique(labels_known)]
-        rows, labels = surest(softmax(logits.astype(np.float64), axis=1), labels_known)
+        counted = run.corpus.train.labels
+        logits = run.computed("labels", compute_logits, run.unlabelled)[:, np.unique(counted)]
+        rows, labels = surest(softmax(logits.astype(np.float64), axis=1), counted)
     network.load_state_dict(untrained, strict=False)
     return rows, labels, right, None
 
@@ -440,6 +478,8 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
     yield "training", f"{metrics['training_seconds']:.0f} s, {metrics['rows_per_second']:.0f} rows/s"
     if "int8" in metrics:
         yield "prediction", f"in int8, and in bf16 for rows close between two labels ({metrics['int8']['again']:.1%})"
+    if metrics.get("label_names", {}).get("read"):
+        yield "label names", "trained it too, as texts"
     if "self_labelled" in metrics:
         yield "self-labelled", f"{metrics['self_labelled']:,} unlabelled texts trained it too"
     if "ngram_weight" in metrics:

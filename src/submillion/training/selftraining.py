@@ -13,26 +13,45 @@ ROUNDS = 8
 SHARE = 0.8  # of the unlabelled rows that the last round takes; the rest is too unsure
 WEIGHT = 0.2  # of a row that was labelled here, beside one of a person's
 INVERSE_PENALTY = 10.0  # scikit-learn's C, on features of length 1
+NAME_WEIGHT = 10.0  # of a label's name
+# Cohen's kappa of the labelled rows and the names nearest to them: from there on names are read. AG News' own reach it
+# in 94 of 100 draws of 1 row a class and in all of 8; names like "foo" and "A" in up to 37, and from 4 rows on in 6.
+LEAST_AGREEMENT = 0.3
+
+
+def agreement(features: np.ndarray, labels: np.ndarray, named: np.ndarray) -> tuple[float, bool]:
+    """The share of rows that lie nearest to their own label's name, and whether names that do so are worth reading.
+
+    features: [rows, hidden], labels: int64 [rows], named: [classes, hidden], the name of each label that occurs, in
+    order.
+    """
+    from sklearn.metrics import cohen_kappa_score
+
+    nearest = np.unique(labels)[(_of_length_one(features) @ _of_length_one(named).T).argmax(axis=1)]
+    return float((nearest == labels).mean()), bool(cohen_kappa_score(labels, nearest) >= LEAST_AGREEMENT)
 
 
 def self_label(
-    features: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, others: np.ndarray
+    features: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, others: np.ndarray, names: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What `surest` returns of the unlabelled rows by a regression that learned from them, and its labels of others.
 
     features: [rows, hidden] of the labelled rows, labels: int64 [rows], unlabelled: [texts, hidden], others: [others,
-    hidden], for a look at how right it is. Class-balanced self-training (arXiv:1810.07911): a logistic regression
-    labels all unlabelled rows, each label keeps the ones it is surest of in the proportions of the labelled rows, the
-    next regression learns from these too, and every round takes more.
+    hidden], for a look at how right it is. The last `names` of the labelled rows are label names: they weigh more than
+    other rows, and do not count in the proportions. Class-balanced self-training (arXiv:1810.07911): a logistic
+    regression labels all unlabelled rows, each label keeps the ones it is surest of in the proportions of the labelled
+    rows, the next regression learns from these too, and every round takes more.
     """
     features, unlabelled, others = _of_length_one(features), _of_length_one(unlabelled), _of_length_one(others)
+    counted = labels[: len(labels) - names]
+    weights = np.where(np.arange(len(labels)) < len(counted), 1.0, NAME_WEIGHT)
     rows, found = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     for done in range(1, ROUNDS + 1):
-        model = _regression(features, labels, unlabelled[rows], found)
-        rows, found = surest(model.predict_proba(unlabelled), labels, SHARE * done / ROUNDS)
+        model = _regression(features, labels, weights, unlabelled[rows], found)
+        rows, found = surest(model.predict_proba(unlabelled), counted, SHARE * done / ROUNDS)
     if not len(others):
         return rows, found, np.empty(0, dtype=np.int64)
-    return rows, found, _regression(features, labels, unlabelled[rows], found).predict(others)
+    return rows, found, _regression(features, labels, weights, unlabelled[rows], found).predict(others)
 
 
 def surest(probabilities: np.ndarray, labels: np.ndarray, share: float = SHARE) -> tuple[np.ndarray, np.ndarray]:
@@ -54,17 +73,18 @@ def _of_length_one(features: np.ndarray) -> np.ndarray:
 
 
 def _regression(
-    features: np.ndarray, labels: np.ndarray, self_labelled: np.ndarray, found: np.ndarray
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, self_labelled: np.ndarray, found: np.ndarray
 ) -> "LogisticRegression":
-    """Of the labelled rows, and of rows [texts, hidden] with the labels that were found for them."""
+    """Of the labelled rows, [rows] weights, and of rows [texts, hidden] with the labels that were found for them."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    weights = np.concatenate([np.ones(len(labels)), np.full(len(found), WEIGHT)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the next round moves it on anyway
         return LogisticRegression(C=INVERSE_PENALTY, max_iter=300).fit(
-            np.concatenate([features, self_labelled]), np.concatenate([labels, found]), weights
+            np.concatenate([features, self_labelled]),
+            np.concatenate([labels, found]),
+            np.concatenate([weights, np.full(len(found), WEIGHT)]),
         )
 
 
