@@ -1,4 +1,4 @@
-"""A few labels a class: `python -m benchmarks.few_labels [--base DIR] [--quick] [--rows 8 16 64] [--draws 10]`.
+"""A few labels a class: `python -m benchmarks.few_labels [--base DIR] [--quick] [--rows 1 8 16 64] [--draws 10]`.
 
 From AG News' training rows each draw takes some labelled ones a class and 2,000 others without their labels, trains by
 the recipe few-label with and without the unlabelled texts, and measures on a fixed sample of the official test rows.
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--recipe", default="few-label")
     parser.add_argument("--base", default="", help="folder or hub id of the recipe's encoder, where it is elsewhere")
     parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet; default $AGNEWS")
-    parser.add_argument("--rows", nargs="+", type=int, default=[8, 16, 64], help="labelled rows a class")
+    parser.add_argument("--rows", nargs="+", type=int, default=[1, 8, 16, 64], help="labelled rows a class")
     parser.add_argument("--unlabelled", type=int, default=2_000, help="texts without labels")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--test-rows", type=int, default=2_000)

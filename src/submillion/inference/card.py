@@ -184,7 +184,7 @@ def _opening(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
     more = f" and {len(corpus.label_names) - MOST_LABELS} more" if len(corpus.label_names) > MOST_LABELS else ""
     trained = f"{metrics['parameters']['trainable']:,} trained parameters"
     parts = ["low-rank adapters (LoRA)"] * (config.lora.rank != 0) + ["a head"]
-    parts += [f"a table of {config.model.ngram_buckets:,} n-grams"] * (config.model.ngram_buckets > 0)
+    parts += [f"a table of {config.model.ngram_buckets:,} n-grams"] * ("ngram_weight" in metrics)
     if opened := config.model.opened_layers:
         parts.append("the last encoder layer in full" if opened == 1 else f"the last {opened} encoder layers in full")
     by = _listed(parts)
@@ -322,13 +322,14 @@ def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -
 
 
 def _limits(config: Config, metrics: Mapping[str, Any], labels: int) -> str:
+    has_ngrams = "ngram_weight" in metrics
     known = [
         "Made for texts like the training rows, in their language and of their kind; on others it may be wrong and "
         "sure of it. Which languages those are was not determined.",
         f"It always answers with one of its {labels} labels, also where none fits.",
-        f"Of a text {'its encoder' if config.model.ngram_buckets else 'it'} reads the first "
+        f"Of a text {'its encoder' if has_ngrams else 'it'} reads the first "
         f"{config.model.max_length:,} tokens, special ones included, and no more"
-        f"{'; what lies beyond is read by its n-grams alone' if config.model.ngram_buckets else ''}."
+        f"{'; what lies beyond is read by its n-grams alone' if has_ngrams else ''}."
         + f" More than {config.model.window} it reads in equal windows, whose logits are averaged."
         * config.model.has_windows,
         *_spelling(config),
