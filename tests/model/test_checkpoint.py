@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file
 from tiny import ragged_batch, tiny_shape, transformers_classifier
 
+from submillion.config import resolve
 from submillion.errors import BaseModelError
+from submillion.inference.plan import base_shape
 from submillion.model.base import Base, find_base
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.encoder import Encoder
@@ -176,6 +178,16 @@ def test_one_set_of_weights_is_downloaded(tmp_path: Path, monkeypatch: pytest.Mo
     Hub(repository, tmp_path / "cache", monkeypatch)
     folder = find_base("someone/both").folder
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_plan_downloads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "repository"
+    transformers_classifier(tiny_shape("bert")).save_pretrained(repository)
+    Hub(repository, tmp_path / "cache", monkeypatch)
+    config = resolve(overrides={"model.base": "someone/unknown"}).config
+    assert base_shape(config) == read_shape(repository)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["config.json"]
+    assert (find_base("someone/unknown").folder / "model.safetensors").is_file(), "training finds the rest"
 
 
 def test_tokens_that_were_added_later_are_downloaded(

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def base_shape(config: Config) -> EncoderShape:
-    """The base's shape: known by name, or read from its files. A well-known hub id needs neither files nor network."""
+    """The base's shape: known by name, or from its config.json. A well-known hub id needs neither file nor network."""
     try:
         return known_shape(config.model.base)
     except BaseModelError:
-        return read_shape(find_base(config.model.base, config.model.revision).folder)
+        return read_shape(find_base(config.model.base, config.model.revision, weights=False).folder)
 
 
 def planned(config: Config, num_labels: int) -> tuple[Config, Plan]:

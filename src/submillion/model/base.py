@@ -18,8 +18,9 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     f"pytorch_model.bin{_INDEX}",
 )
+_CONFIG = "config.json"
 _OTHER_FILES = [
-    "config.json",
+    _CONFIG,
     "tokenizer.json",
     "tokenizer_config.json",
     "added_tokens.json",
@@ -85,11 +86,12 @@ def _shard_names(index: Path) -> list[str]:
     return names
 
 
-def find_base(name: str, revision: str = "") -> Base:
+def find_base(name: str, revision: str = "", weights: bool = True) -> Base:
     """Finds the files of a base model.
 
     `name` is a local folder, package:NAME (an installed package that carries a model's folder), or a hub id, taken from
-    the hub's cache first and downloaded otherwise. Raises BaseModelError, within seconds where there is no network.
+    the hub's cache first and downloaded otherwise: without `weights` its config.json alone. Raises BaseModelError,
+    within seconds where there is no network.
     """
     if name.startswith("package:"):
         return Base(name, "", _package_folder(name.removeprefix("package:")))
@@ -100,7 +102,7 @@ def find_base(name: str, revision: str = "") -> Base:
         raise BaseModelError(
             f"model.base {name!r} is no folder\nfix: give the folder that holds the model's config.json"
         )
-    folder = _hub_folder(name, revision)
+    folder = _hub_folder(name, revision, weights)
     return Base(name, folder.name, folder)
 
 
@@ -119,14 +121,14 @@ def _package_folder(package: str) -> Path:
     return folders.pop()
 
 
-def _hub_folder(name: str, revision: str) -> Path:
+def _hub_folder(name: str, revision: str, weights: bool) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     snapshot = partial(snapshot_download, name, revision=revision or None)
     try:
         folder = Path(snapshot(local_files_only=True))
-        if (folder / "config.json").is_file() and weights_files(folder):
+        if (folder / _CONFIG).is_file() and (not weights or weights_files(folder)):
             return folder
     except HFValidationError as error:
         raise BaseModelError(f"model.base {name!r} is neither a folder nor a hub id: {error}") from None
@@ -134,7 +136,7 @@ def _hub_folder(name: str, revision: str) -> Path:
         pass
     try:
         found = HfApi().model_info(name, revision=revision or None, timeout=_HUB_TIMEOUT).siblings or []
-        wanted = _wanted_files([file.rfilename for file in found])
+        wanted = _wanted_files([file.rfilename for file in found]) if weights else [_CONFIG]
         return Path(snapshot(etag_timeout=_HUB_TIMEOUT, allow_patterns=wanted))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         reason = f"the hub does not have it: {str(error).splitlines()[0]}"
