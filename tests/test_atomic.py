@@ -126,6 +126,7 @@ def test_a_folder_appears_whole(existed: bool, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "folder"
     if existed:
         folder.mkdir(parents=True)
+        (folder / "a").write_text("old")
         (folder / "b").write_text("old")
     with write_folder_atomically(folder, ["a", "b"]) as part:
         (part / "a").write_text("new")
@@ -154,4 +155,6 @@ def test_a_folder_with_anything_else_in_it_is_not_replaced(tmp_path: Path) -> No
         with pytest.raises(ConfigError, match="name another one"):
             check_replaceable(path, ["a"])
     check_replaceable(tmp_path, ["thesis.txt"])
+    with pytest.raises(ConfigError, match=r"found thesis\.txt in it"):
+        check_replaceable(tmp_path, ["model.onnx", "thesis.txt"])  # nothing that we wrote
     check_replaceable(tmp_path / "new", [])

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
@@ -57,7 +57,7 @@ def write_together(contents: dict[Path, str | bytes]) -> None:
 
 
 @contextmanager
-def write_folder_atomically(folder: Path, names: Collection[str]) -> Iterator[Path]:
+def write_folder_atomically(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """Yields an empty folder beside `folder`, which takes its place on success and is removed on any error.
 
     An earlier `folder` is replaced where `check_replaceable` allows it: raises ConfigError where it does not.
@@ -88,10 +88,14 @@ def write_folder_atomically(folder: Path, names: Collection[str]) -> Iterator[Pa
         raise
 
 
-def check_replaceable(folder: Path, names: Collection[str]) -> None:
-    """Raises ConfigError where `folder` is a file, or holds anything but files of these names."""
+def check_replaceable(folder: Path, names: Sequence[str]) -> None:
+    """Raises ConfigError where `folder` is a file, or holds anything but files of these names, or some without the
+    first of them: that one tells an earlier folder of this kind from a person's own tokenizer.json or config.toml."""
     if folder.is_dir():
-        others = sorted(path.name for path in folder.iterdir() if path.name not in names or path.is_dir())
+        found = sorted(path.name for path in folder.iterdir())
+        others = [name for name in found if name not in names or (folder / name).is_dir()]
+        if found and not others and names[0] not in found:
+            others = found
         if others:
             shown = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
             raise ConfigError(f"{folder}: expected a new or empty folder, found {shown} in it\nfix: name another one")

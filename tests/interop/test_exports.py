@@ -335,6 +335,17 @@ def test_nothing_is_overwritten(
     assert [path.name for path in saved.iterdir()] == ["model.pt"] and (saved / "model.pt").read_bytes() == before
 
 
+def test_the_pretrained_encoder_is_not_replaced_by_what_was_made_from_it(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = Path(shutil.copytree(checkpoints["bert"], tmp_path / "base"))
+    saved = saved_model(base, tmp_path)
+    before = {path.name: path.read_bytes() for path in base.iterdir()}
+    assert main(["export", str(saved), "--to", "transformers", str(base)]) == 2
+    assert "is the pretrained encoder, which would be lost" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in base.iterdir()} == before
+
+
 def test_numbers_that_are_not_finite_are_refused(
     checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

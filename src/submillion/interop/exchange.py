@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from submillion.atomic import write_folder_atomically
+from submillion.errors import ConfigError
 from submillion.inference.classifier import load_network, own_base
 from submillion.inference.pretrained import read_json
 from submillion.inference.stock import check_representable, stock_class
@@ -26,6 +27,8 @@ def export_model(model: Path, to: str, folder: Path, base: str = "") -> None:
 
     artefact = Artefact.load(model)
     found = own_base(artefact, base)
+    if folder.exists() and folder.samefile(found.folder):
+        raise ConfigError(f"{folder} is the pretrained encoder, which would be lost\nfix: name another folder")
     with write_folder_atomically(folder, FILES[to]) as made:
         WRITERS[to](artefact, found, made)
     lines = [f"{model} -> {folder}  ({to}, labels in order: {', '.join(artefact.label_names)})"]
