@@ -267,12 +267,13 @@ def _with_label_names(run: _Run, console: "Console") -> tuple[_Run, dict[str, An
     tokens = run.tokenizer.encode(sentences, run.config.model.max_length, content=run.network.ngrams is not None)
     features = [run.computed("label names", compute_pooled, of) for of in (run.train.tokens, tokens)]
     right, agree = agreement(features[0], run.train.labels, features[1])
-    agree &= len({re.sub(r"\d+", "", names[label]) for label in labels}) == len(labels)
-    said = "each becomes a training row" if agree else "too few, so they are not read"
-    told = f"names      alone they get {right:.0%} of the training rows right: {said}"
+    numbered = len({re.sub(r"\d+", "", names[label]) for label in labels}) < len(labels)
+    found = {"right": right, "read": agree and not numbered}
+    said = ": each becomes a training row" if agree else ": too few, so they are not read"
+    said = ", but differ in digits alone, so they are not read" if numbered else said
+    told = f"names      alone they get {right:.0%} of the training rows right{said}"
     console.print(told, soft_wrap=True, highlight=False)
-    found = {"right": right, "read": agree}
-    if not agree:
+    if not found["read"]:
         return run, found
     train = TokenRows(Tokens.joined([run.train.tokens, tokens]), np.concatenate([run.train.labels, labels]))
     return replace(run, texts=run.texts + sentences, train=train, names=len(labels)), found
