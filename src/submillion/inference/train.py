@@ -242,7 +242,7 @@ def _learned(run: _Run, console: "Console", on_record: Record | None) -> tuple[F
         for name, share in right.items():
             console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
     result = interrupted or run.fit(texts, learned, on_record)
-    # Of AG News, 8 rows a class and their names: 2 points less with n-grams than without (three draws); of 16 the same.
+    # AG News, 8 rows a class and their names: 2 points less with n-grams than without; 16 a class: 0.5 (three draws).
     if run.network.ngrams is not None and len(learned) >= LEAST_ROWS:
         metrics["ngram_weight"] = _add_ngrams(run, learned)
     elif run.network.ngrams is not None:

