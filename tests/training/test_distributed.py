@@ -46,7 +46,8 @@ def two_processes(case: str, folder: Path) -> list[tuple[int, str]]:
 @pytest.fixture(scope="module")
 def shared_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shared_work")
-    assert [code for code, _ in two_processes("train", folder)] == [0, 0]
+    ended = two_processes("train", folder)
+    assert [code for code, _ in ended] == [0, 0], "\n".join(error for _, error in ended)
     return folder
 
 
