@@ -157,6 +157,8 @@ def test_label_names_help_where_there_is_one_row_a_label(tiny_base: Path, tmp_pa
         )
         settings |= {"data.unlabelled": str(pool), "data.label_template": template, "train.head_first": True}
         made = train(data=rows, overrides=settings)
+        assert ("label_names" in made.metrics) == bool(template) and made.metrics["self_labelled"]
+        assert ("Each label's name" in (made.folder / "README.md").read_text("utf-8")) == bool(template)
         right.append(np.mean(np.array(made.classifier.predict(texts)) == [TELLING[label] for label in labels]))
     assert right[1] > right[0]
 

@@ -238,7 +238,7 @@ def _learned(run: _Run, console: "Console", on_record: Record | None) -> tuple[F
         joined = Tokens.joined([run.train.tokens, run.unlabelled.take(chosen)])
         learned = TokenRows(joined, np.concatenate([run.train.labels, labels]))
         texts = texts + [run.corpus.unlabelled[row] for row in chosen]
-        metrics = {"self_labelled": len(chosen), "self_labelling": right}
+        metrics |= {"self_labelled": len(chosen), "self_labelling": right}
         for name, share in right.items():
             console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
     result = interrupted or run.fit(texts, learned, on_record)
