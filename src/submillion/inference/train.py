@@ -262,12 +262,13 @@ def _with_label_names(run: _Run, console: "Console") -> tuple[_Run, dict[str, An
 
     Names that differ in digits alone, such as LABEL_0 and LABEL_1, say nothing of the labels whatever the rows say.
     """
-    labels, names = np.unique(run.train.labels), run.corpus.label_names
-    sentences = [_sentences(run.config, names)[label] for label in labels]
+    labels = np.unique(run.train.labels)
+    names = [run.corpus.label_names[label] for label in labels]
+    sentences = _sentences(run.config, names)
     tokens = run.tokenizer.encode(sentences, run.config.model.max_length, content=run.network.ngrams is not None)
     features = [run.computed("label names", compute_pooled, of) for of in (run.train.tokens, tokens)]
     right, agree = agreement(features[0], run.train.labels, features[1])
-    numbered = len({re.sub(r"\d+", "", names[label]) for label in labels}) < len(labels)
+    numbered = len({re.sub(r"\d+", "", name) for name in names}) < len(names)
     found = {"right": right, "read": agree and not numbered}
     said = ": each becomes a training row" if agree else ": too few, so they are not read"
     said = ", but differ in digits alone, so they are not read" if numbered else said
