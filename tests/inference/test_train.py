@@ -35,6 +35,7 @@ import submillion
 from submillion.config import flat, resolve
 from submillion.data.tokenizer import Tokenizer
 from submillion.errors import BaseModelError, BudgetError, ConfigError, DataError
+from submillion.inference import learning
 from submillion.inference import train as train_module
 from submillion.inference.classifier import Classifier
 from submillion.inference.train import TrainResult, train
@@ -189,13 +190,13 @@ def test_only_labels_that_have_rows_are_read_by_name(tiny_base: Path, tmp_path: 
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, Tensor]]]:
     """Of each training, the rows it has and the parameters it starts from."""
     seen: list[tuple[int, dict[str, Tensor]]] = []
-    original = train_module.fit
+    original = learning.fit
 
     def fit(network: TextClassifier, rows: TokenRows, *rest: Any) -> FitResult:
         seen.append((len(rows), {name: tensor.detach().clone() for name, tensor in network.trainable().items()}))
         return original(network, rows, *rest)
 
-    monkeypatch.setattr(train_module, "fit", fit)
+    monkeypatch.setattr(learning, "fit", fit)
     return seen
 
 

@@ -2,16 +2,14 @@
 
 import csv
 import json
-import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from submillion.atomic import check_writable, write_atomically, write_together
 from submillion.config import IN_MEMORY, Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
@@ -23,6 +21,7 @@ from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fi
 from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import render_card, scaled, short_name, stopped_early
 from submillion.inference.classifier import Classifier
+from submillion.inference.learning import Run, learn, name_sentences
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
 from submillion.inference.predict import predict_file
@@ -32,19 +31,16 @@ from submillion.model.budget import Plan
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
 from submillion.model.shape import EncoderShape, read_shape
-from submillion.robustness.augment import augment
 from submillion.seeds import numpy_generator, torch_generator
 from submillion.training.artefact import FILE_NAME as MODEL
 from submillion.training.artefact import Artefact, base_record
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import World, join
 from submillion.training.int8 import MOST_CHANGE, features_change, try_int8
-from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_ngrams, compute_pooled, fit
+from submillion.training.loop import FitResult, TokenRows, compute_logits
 from submillion.training.metrics import classification_metrics
-from submillion.training.ngram_fit import fit_ngrams, ngram_weight
-from submillion.training.progress import is_quiet, progress
-from submillion.training.selftraining import agreement, self_label, surest
-from submillion.training.tensorboard import Record, check_tensorboard, event_writer
+from submillion.training.progress import is_quiet
+from submillion.training.tensorboard import check_tensorboard, event_writer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +96,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     run = _prepared(resolved.config, data, world, console)
     start = time.perf_counter()
     with event_writer(output.tensorboard if world.is_first else "") as on_record:
-        result, learned, metrics = _learned(run, console, on_record)
+        result, learned, metrics = learn(run, console, on_record)
     seconds = time.perf_counter() - start
     metrics |= _measured(run, learned)
     metrics |= {name: getattr(result, name) for name in ("best_step", "steps", "planned_steps", "interrupted")}
@@ -121,48 +117,7 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     return trained
 
 
-@dataclass(frozen=True)
-class _Run:
-    """All that training needs, loaded: what each step below reads, and the network that it changes."""
-
-    config: Config  # rank, label names and precision resolved
-    plan: Plan
-    base: Base
-    corpus: Corpus
-    tokenizer: Tokenizer
-    network: TextClassifier
-    compute: Compute
-    world: World
-    texts: list[str]  # of the training rows
-    train: TokenRows
-    validation: TokenRows
-    test: TokenRows
-    unlabelled: Tokens
-    names: int = 0  # the last so many of the training rows are label names in a sentence, not rows of the corpus
-
-    def computed(self, title: str, compute_rows: Callable[..., np.ndarray], tokens: Tokens) -> np.ndarray:
-        """`compute_logits` or `compute_pooled` of these rows, under a bar with this title."""
-        batch_size = self.config.train.eval_batch_size
-        with progress(title, len(tokens), self.world.is_first) as advance:
-            return compute_rows(self.network, tokens, batch_size, self.compute, advance, self.world)
-
-    def fit(self, texts: Sequence[str], rows: TokenRows, on_record: Record | None = None) -> FitResult:
-        """Trains the adapters and the head on these rows, from the parameters that there are."""
-        config, spelling = self.config, self.tokenizer.spelling
-        plain = Tokenizer(self.tokenizer.backend, self.tokenizer.fingerprint)  # augment corrects the spelling already
-
-        def views(epoch: int) -> Tokens:
-            noisy = augment(texts, config.train.augment, config.seed, epoch, spelling, torch.get_num_threads())
-            return plain.encode(noisy, config.model.max_length)  # no n-gram learns from noise
-
-        self.network.use_int8(0.0 if self.compute.int8 else None)
-        noisy = views if config.train.augment else None
-        return fit(
-            self.network, rows, self.validation, config.train, config.seed, self.compute, self.world, on_record, noisy
-        )
-
-
-def _prepared(config: Config, data: object, world: World, console: "Console") -> _Run:
+def _prepared(config: Config, data: object, world: World, console: "Console") -> Run:
     """Reads the base and the rows, builds the network, and prints what is about to run."""
     base = find_base(config.model.base, config.model.revision)
     shape = _fitting_shape(config, base)
@@ -177,7 +132,7 @@ def _prepared(config: Config, data: object, world: World, console: "Console") ->
     if config.model.clean_text:
         tokenizer.clean_texts()
     if config.model.correct_spelling:
-        known_texts = corpus.train.texts + corpus.unlabelled + _sentences(config, corpus.label_names)
+        known_texts = corpus.train.texts + corpus.unlabelled + name_sentences(config, corpus.label_names)
         tokenizer.spelling = Spelling.learned(known_texts)
         console.print(f"spelling   of {len(tokenizer.spelling.words):,} words of the training texts", highlight=False)
 
@@ -203,7 +158,7 @@ def _prepared(config: Config, data: object, world: World, console: "Console") ->
             console.print(f"precision  bf16 after all: int8 moves this encoder's features by {change:.0%}")
     config = replace(config, train=replace(config.train, precision=compute.precision))
     texts = corpus.train.texts
-    return _Run(
+    return Run(
         config, plan, base, corpus, tokenizer, network, compute, world, texts, train, validation, test, unlabelled
     )
 
@@ -224,116 +179,7 @@ def _window(config: Config, tokenizer: Tokenizer, known: Tokens) -> int:
     return window
 
 
-def _learned(run: _Run, console: "Console", on_record: Record | None) -> tuple[FitResult, TokenRows, dict[str, Any]]:
-    """Trains all that trains, on the labelled rows and on the unlabelled texts that get a label.
-
-    Returns how it went, the rows it learned from, and what there is to say of labels and n-grams.
-    """
-    metrics: dict[str, Any] = {}
-    if run.config.data.label_template:
-        run, metrics["label_names"] = _with_label_names(run, console)
-    texts, learned, interrupted = run.texts, run.train, None
-    if run.corpus.unlabelled:
-        chosen, labels, right, interrupted = _self_labelled(run)
-        joined = Tokens.joined([run.train.tokens, run.unlabelled.take(chosen)])
-        learned = TokenRows(joined, np.concatenate([run.train.labels, labels]))
-        texts = texts + [run.corpus.unlabelled[row] for row in chosen]
-        metrics |= {"self_labelled": len(chosen), "self_labelling": right}
-        for name, share in right.items():
-            console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
-    result = interrupted or run.fit(texts, learned, on_record)
-    # AG News, 8 rows a class and their names: 2 points less with n-grams than without; 16 a class: 0.5 (three draws).
-    if run.network.ngrams is not None and len(learned) >= LEAST_ROWS:
-        metrics["ngram_weight"] = _add_ngrams(run, learned)
-    elif run.network.ngrams is not None:
-        console.print(f"n-grams    stay zero: {len(learned)} rows, fewer than {LEAST_ROWS}", highlight=False)
-    return result, learned, metrics
-
-
-def _sentences(config: Config, label_names: Sequence[str]) -> list[str]:
-    """The label names in the words around them; none without data.label_template."""
-    template = config.data.label_template
-    return [template.replace("{}", name) for name in label_names] if template else []
-
-
-def _with_label_names(run: _Run, console: "Console") -> tuple[_Run, dict[str, Any]]:
-    """The run with the name of each label that has rows as one more training row, where the names tell the rows apart;
-    and how many of the rows they do, for metrics.json.
-
-    Names that differ in digits alone, such as LABEL_0 and LABEL_1, say nothing of the labels whatever the rows say.
-    """
-    labels = np.unique(run.train.labels)
-    names = [run.corpus.label_names[label] for label in labels]
-    sentences = _sentences(run.config, names)
-    tokens = run.tokenizer.encode(sentences, run.config.model.max_length, content=run.network.ngrams is not None)
-    features = [run.computed("label names", compute_pooled, of) for of in (run.train.tokens, tokens)]
-    right, agree = agreement(features[0], run.train.labels, features[1])
-    numbered = len({re.sub(r"\d+", "", name) for name in names}) < len(names)
-    found = {"right": right, "read": agree and not numbered}
-    said = ": each becomes a training row" if agree else ": too few, so they are not read"
-    said = ", but differ in digits alone, so they are not read" if numbered else said
-    told = f"names      alone they get {right:.0%} of the training rows right{said}"
-    console.print(told, soft_wrap=True, highlight=False)
-    if not found["read"]:
-        return run, found
-    train = TokenRows(Tokens.joined([run.train.tokens, tokens]), np.concatenate([run.train.labels, labels]))
-    return replace(run, texts=run.texts + sentences, train=train, names=len(labels)), found
-
-
-def _self_labelled(run: _Run) -> tuple[np.ndarray, np.ndarray, dict[str, float], FitResult | None]:
-    """Sorted int64 indices of the unlabelled texts whose labels are surest, and the int64 label of each.
-
-    A regression on the pretrained features gives them; or, where there are validation rows enough to tell that they are
-    better at it, adapters trained on the labelled rows alone. Returns also the share of the validation rows that each
-    gets right, where both were tried. The network's parameters are afterwards what they were, unless Ctrl-C ended that
-    training: then it is the last thing returned, and no text gets a label.
-    """
-    from scipy.special import softmax
-
-    network, held_out = run.network, run.validation.tokens
-    enough = len(held_out) >= LEAST_ROWS
-    if not enough:
-        held_out = held_out.take(np.empty(0, dtype=np.int64))
-    features = [run.computed("features", compute_pooled, of) for of in (run.train.tokens, run.unlabelled, held_out)]
-    rows, labels, answers = self_label(features[0], run.train.labels, features[1], features[2], run.names)
-    if not enough:
-        return rows, labels, {}, None
-    untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
-    result = run.fit(run.texts, run.train)
-    if result.interrupted:
-        return rows[:0], labels[:0], {}, result
-    given = {"regression": answers, "adapters": run.computed("validation", compute_logits, held_out).argmax(axis=1)}
-    right = {name: float((found == run.validation.labels).mean()) for name, found in given.items()}
-    if right["adapters"] > right["regression"]:
-        counted = run.corpus.train.labels
-        logits = run.computed("labels", compute_logits, run.unlabelled)[:, np.unique(counted)]
-        rows, labels = surest(softmax(logits.astype(np.float64), axis=1), counted)
-    network.load_state_dict(untrained, strict=False)
-    return rows, labels, right, None
-
-
-def _add_ngrams(run: _Run, learned: TokenRows) -> float:
-    """Fits the n-grams to these rows, and returns how much they weigh beside the trained encoder's logits.
-
-    The first process does, and the others take over what it finds: unlike machines may round unlike.
-    """
-    network, validation = run.network, run.validation
-    assert network.ngrams is not None
-    weight = torch.ones(1, dtype=torch.float64)
-    enough = len(validation) >= LEAST_ROWS
-    if enough:
-        logits = run.computed("validation", compute_logits, validation.tokens)  # the table is zero still
-    if run.world.is_first:
-        fit_ngrams(network.ngrams, learned, run.config.train)
-        if enough:
-            added = compute_ngrams(network, validation.tokens)
-            weight.fill_(ngram_weight(logits, added, validation.labels))
-        network.ngrams.scale(weight.item())
-    run.world.from_first(network.ngrams.weight.data)
-    return run.world.from_first(weight).item()
-
-
-def _measured(run: _Run, learned: TokenRows) -> dict[str, Any]:
+def _measured(run: Run, learned: TokenRows) -> dict[str, Any]:
     """What metrics.json says of the validation and the test rows, of the temperature, and of int8, tried on the former:
     where they are few on the rows it learned from too."""
     from scipy.special import softmax
@@ -416,7 +262,7 @@ def _parameter_counts(network: TextClassifier, plan: Plan) -> dict[str, int]:
     return {"trainable": trainable, "total": plan.total, "total_with_adapters": plan.total_with_adapters}
 
 
-def _save(run: _Run, metrics: dict[str, Any], result: FitResult) -> None:
+def _save(run: Run, metrics: dict[str, Any], result: FitResult) -> None:
     """Everything a run leaves. model.pt comes last: that it is there means the rest is."""
     config, corpus, tokenizer = run.config, run.corpus, run.tokenizer
     folder = Path(config.output.dir)
