@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +220,59 @@ def test_the_adapters_label_where_validation_rows_show_them_better(
     for name, tensor in fits[0][1].items():
         assert torch.equal(tensor, fits[1][1][name]), f"{name} starts anew"
     assert f"labels     adapters: {right['adapters']:.2%} of the validation rows right" in capsys.readouterr().out
+
+
+@pytest.fixture
+def control_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Presses Ctrl-C so many times once training is over, before the first row is measured."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    original = train_module._measured
+
+    def press(times: int) -> None:
+        def measured(*given: Any) -> dict[str, Any]:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+            return original(*given)
+
+        monkeypatch.setattr(train_module, "_measured", measured)
+
+    yield press
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_after_training_waits_until_the_model_is_saved(
+    tiny_base: Path, tmp_path: Path, control_c: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    control_c(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(data=news_rows(20, seed=1), overrides=run_of(tiny_base, tmp_path))
+    said = capsys.readouterr()
+    assert "training is over: the model is measured and saved first; Ctrl-C again to give up" in said.err
+    assert "test accuracy" in said.out and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    saved = tmp_path / "best_model"
+    metrics = metrics_file(saved)
+    assert metrics["steps"] == metrics["planned_steps"] and not metrics["interrupted"]
+    assert Classifier.load(saved / "model.pt").predict(["the season"])
+
+
+def test_ctrl_c_twice_after_training_gives_up(
+    tiny_base: Path, tmp_path: Path, control_c: Callable[[int], None]
+) -> None:
+    control_c(2)
+    with pytest.raises(KeyboardInterrupt):
+        train(data=news_rows(20, seed=1), overrides=run_of(tiny_base, tmp_path))
+    assert not list(tmp_path.rglob("model.pt"))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_program_with_its_own_way_with_ctrl_c_keeps_it(
+    tiny_base: Path, tmp_path: Path, control_c: Callable[[int], None]
+) -> None:
+    seen: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    control_c(2)
+    train(data=news_rows(20, seed=1), overrides=run_of(tiny_base, tmp_path))
+    assert seen == [signal.SIGINT] * 2
 
 
 def test_without_validation_rows_int8_is_tried_on_all_that_was_learned_from(

@@ -70,9 +70,9 @@ class Run:
 
 
 def learn(run: Run, console: "Console", on_record: Record | None) -> tuple[FitResult, TokenRows, dict[str, Any]]:
-    """Trains all that trains, on the labelled rows and on the unlabelled texts that get a label.
+    """Trains the adapters and the head, on the labelled rows and on the unlabelled texts that get a label.
 
-    Returns how it went, the rows it learned from, and what there is to say of labels and n-grams.
+    Returns how it went, the rows it learned from, and what there is to say of labels; `add_ngrams` comes next.
     """
     metrics: dict[str, Any] = {}
     if run.config.data.label_template:
@@ -86,13 +86,17 @@ def learn(run: Run, console: "Console", on_record: Record | None) -> tuple[FitRe
         metrics |= {"self_labelled": len(chosen), "self_labelling": right}
         for name, share in right.items():
             console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
-    result = interrupted or run.fit(texts, learned, on_record)
+    return interrupted or run.fit(texts, learned, on_record), learned, metrics
+
+
+def add_ngrams(run: Run, learned: TokenRows, console: "Console") -> dict[str, Any]:
+    """Fits the n-grams, where the model has any, to the rows that it learned from; what there is to say of them."""
     # AG News, 8 rows a class and their names: 2 points less with n-grams than without; 16 a class: 0.5 (three draws).
     if run.network.ngrams is not None and len(learned) >= LEAST_ROWS:
-        metrics["ngram_weight"] = _add_ngrams(run, learned)
-    elif run.network.ngrams is not None:
+        return {"ngram_weight": _fitted_weight(run, learned)}
+    if run.network.ngrams is not None:
         console.print(f"n-grams    stay zero: {len(learned)} rows, fewer than {LEAST_ROWS}", highlight=False)
-    return result, learned, metrics
+    return {}
 
 
 def name_sentences(config: Config, label_names: Sequence[str]) -> list[str]:
@@ -157,7 +161,7 @@ def _self_labelled(run: Run) -> tuple[np.ndarray, np.ndarray, dict[str, float], 
     return rows, labels, right, None
 
 
-def _add_ngrams(run: Run, learned: TokenRows) -> float:
+def _fitted_weight(run: Run, learned: TokenRows) -> float:
     """Fits the n-grams to these rows, and returns how much they weigh beside the trained encoder's logits.
 
     The first process does, and the others take over what it finds: unlike machines may round unlike.

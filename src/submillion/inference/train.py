@@ -3,8 +3,12 @@
 import csv
 import json
 import shlex
+import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +25,7 @@ from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fi
 from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import render_card, scaled, short_name, stopped_early
 from submillion.inference.classifier import Classifier
-from submillion.inference.learning import Run, learn, name_sentences
+from submillion.inference.learning import Run, add_ngrams, learn, name_sentences
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
 from submillion.inference.predict import predict_file
@@ -97,7 +101,20 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     start = time.perf_counter()
     with event_writer(output.tensorboard if world.is_first else "") as on_record:
         result, learned, metrics = learn(run, console, on_record)
-    seconds = time.perf_counter() - start
+    with nullcontext() if result.interrupted else _interrupts_held(world):
+        metrics |= add_ngrams(run, learned, console)
+        seconds = time.perf_counter() - start
+        trained = _measured_and_saved(run, result, learned, metrics, seconds)
+        if summary and world.is_first:
+            print_summary(trained, console)
+    return trained
+
+
+def _measured_and_saved(
+    run: Run, result: FitResult, learned: TokenRows, metrics: dict[str, Any], seconds: float
+) -> TrainResult:
+    """What a run leaves, in its folder and in hand. seconds: of the training; metrics: what there is to say so far."""
+    output, world = run.config.output, run.world
     metrics |= _measured(run, learned)
     metrics |= {name: getattr(result, name) for name in ("best_step", "steps", "planned_steps", "interrupted")}
     metrics["parameters"] = _parameter_counts(run.network, run.plan)
@@ -111,10 +128,32 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     classifier = Classifier(
         run.network, run.tokenizer, label_names, run.config, compute, temperature, _trained_rows(run.corpus)
     )
-    trained = TrainResult(classifier, metrics, result.history, Path(output.dir), Path(output.assets))
-    if summary and world.is_first:
-        print_summary(trained, console)
-    return trained
+    return TrainResult(classifier, metrics, result.history, Path(output.dir), Path(output.assets))
+
+
+@contextmanager
+def _interrupts_held(world: World) -> Iterator[None]:
+    """Has the first Ctrl-C within wait for the end: hours of training would be lost for seconds of measuring."""
+    plain = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not plain:
+        yield  # a program with a way of its own with Ctrl-C keeps it
+        return
+    pressed = []
+
+    def hold(*received: object) -> None:
+        pressed.append(received)
+        signal.signal(signal.SIGINT, plain)
+        if world.is_first and not is_quiet():
+            told = "training is over: the model is measured and saved first; Ctrl-C again to give up"
+            print(f"\n{told}", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, plain)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _prepared(config: Config, data: object, world: World, console: "Console") -> Run:
