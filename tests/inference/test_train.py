@@ -275,6 +275,27 @@ def test_a_program_with_its_own_way_with_ctrl_c_keeps_it(
     assert seen == [signal.SIGINT] * 2
 
 
+@pytest.mark.parametrize(("buckets", "more"), [(0, 0), (512, 200)])
+def test_self_training_sees_what_n_grams_are_about_where_they_are_read(
+    buckets: int, more: int, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+    original = learning.self_label
+
+    def self_label(features: np.ndarray, labels: np.ndarray, *rest: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        seen.extend((features, *rest[:2]))
+        return original(features, labels, *rest)
+
+    monkeypatch.setattr(learning, "self_label", self_label)
+    made = labelled_and_not(tiny_base, tmp_path, model__ngram_buckets=buckets)
+    hidden = made.classifier.network.encoder.shape.hidden_size
+    assert [len(rows) for rows in seen] == [162, 120, 108]
+    for rows in seen:
+        assert rows.shape[1] == hidden + more
+        for part in np.split(rows, [hidden], axis=1)[: 1 + (more > 0)]:
+            assert np.linalg.norm(part, axis=1) == pytest.approx(1)
+
+
 def test_without_validation_rows_int8_is_tried_on_all_that_was_learned_from(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

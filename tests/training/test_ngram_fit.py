@@ -13,7 +13,7 @@ from submillion.data.tokenizer import Tokens
 from submillion.model.ngrams import Ngrams
 from submillion.training import ngram_fit as module
 from submillion.training.loop import TokenRows, compute_logits, compute_ngrams, fit
-from submillion.training.ngram_fit import INVERSE_PENALTY, count_ngrams, fit_ngrams, ngram_weight
+from submillion.training.ngram_fit import INVERSE_PENALTY, count_ngrams, fit_ngrams, latent_ngrams, ngram_weight
 
 CONFIG = TrainConfig()
 
@@ -133,3 +133,27 @@ def test_tokens_without_their_content_are_no_input() -> None:
     scatter([model.ngrams.weight])  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="whole texts"):
         compute_logits(model, tokens, 4, CPU)
+
+
+def test_latent_n_grams_are_near_where_rows_speak_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of three kinds, each of five of the ten words of its own, so that two of a kind may share no word at all."""
+    monkeypatch.setattr(module, "LATENT", 3)
+    rng = np.random.default_rng(0)
+    kinds = np.arange(300) % 3
+    rows = with_content(TokenRows(as_tokens([10 * kind + rng.permutation(10)[:5] for kind in kinds]), kinds)).tokens
+    known, others = rows.take(np.arange(240)), rows.take(np.arange(240, 300))
+    of_known, of_others = latent_ngrams(known, others, 512)
+    assert of_known.shape == (240, 3) and of_others.shape == (60, 3) and of_known.dtype == np.float64
+    for found in (of_known, of_others):
+        assert np.linalg.norm(found, axis=1) == pytest.approx(1)
+    cosines, same = of_others @ of_known.T, kinds[240:, None] == kinds[:240]
+    assert cosines[same].min() > 0.9 and cosines[~same].max() < 0.5
+    again = latent_ngrams(known, others.take(np.arange(3)), 512)[1]
+    assert again == pytest.approx(of_others[:3], abs=1e-12), "fitted to the known alone"
+    assert latent_ngrams(known, others.take(np.arange(0)), 512)[1].shape == (0, 3)
+
+
+def test_few_rows_and_empty_ones_have_latent_n_grams() -> None:
+    tokens = with_content(TokenRows(as_tokens([[1, 2], [], [3]]), np.zeros(3))).tokens
+    found, _ = latent_ngrams(tokens, tokens, 512)
+    assert found.shape == (3, 3) and (found[1] == 0).all() and np.isfinite(found).all()

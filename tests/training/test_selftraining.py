@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from submillion.training.selftraining import SHARE, _surest, agreement, self_label, surest
+from submillion.training.selftraining import (
+    KEPT,
+    NEIGHBOURS,
+    SHARE,
+    _neighbours,
+    _spread,
+    _surest,
+    agreement,
+    of_length_one,
+    self_label,
+    surest,
+)
 
 CENTRES = np.eye(8)[:3]
 NONE = np.empty((0, 8), dtype=np.float32)
@@ -35,13 +46,48 @@ def test_it_takes_four_in_five_in_the_labelled_rows_proportions() -> None:
     assert (found == truth[rows]).all()
 
 
-def test_the_length_of_a_feature_says_nothing() -> None:
-    features, labels = blobs([3, 3, 3], 0.2, 0)
-    unlabelled, _ = blobs([50, 50, 50], 0.2, 1)
-    expected = self_label(features, labels, unlabelled, unlabelled[:5])
-    stretched = unlabelled * np.linspace(0.1, 9, 150, dtype=np.float32)[:, None]
-    found = self_label(features * 7, labels, stretched, stretched[:5])
-    assert [left.tolist() for left in found] == [right.tolist() for right in expected]
+def test_features_of_length_one() -> None:
+    found = of_length_one(np.array([[3, 4], [0, 0], [-0.1, 0]], dtype=np.float32))
+    assert found.dtype == np.float64
+    assert found == pytest.approx(np.array([[0.6, 0.8], [0, 0], [-1, 0]]), abs=1e-6)
+
+
+def test_a_row_that_its_neighbours_contradict_gets_their_label() -> None:
+    features, labels = blobs([3, 3], 0.1, 0)
+    unlabelled, truth = blobs([40, 40], 0.1, 1)
+    probabilities = np.where(np.eye(2)[truth] == 1, 0.7, 0.3)
+    probabilities[::5] = probabilities[::5, ::-1]
+    found = _spread(_neighbours(np.concatenate([features, unlabelled])), labels, probabilities)
+    assert (found.argmax(axis=1) == truth).all()
+
+
+def test_probabilities_spread_to_the_limit() -> None:
+    """Zhou et al.'s closed form, of which the steps are the series."""
+    features, labels = blobs([5, 5], 0.3, 0)
+    unlabelled, _ = blobs([30, 20], 0.3, 1)
+    graph = _neighbours(np.concatenate([features, unlabelled]))
+    probabilities = np.random.default_rng(0).dirichlet([1, 1], 50)
+    start = np.concatenate([np.eye(2)[labels], probabilities])
+    limit = np.linalg.solve(np.eye(60) - (1 - KEPT) * graph.toarray(), KEPT * start)[10:]
+    limit = limit / limit.sum(axis=0)
+    expected = limit / limit.sum(axis=1, keepdims=True)
+    assert _spread(graph, labels, probabilities) == pytest.approx(expected, abs=1e-5)
+
+
+def test_spread_probabilities_are_as_many_as_the_labels_have_it() -> None:
+    unlabelled, _ = blobs([40, 40], 0.4, 0)
+    features, labels = blobs([6, 2], 0.2, 1)
+    probabilities = np.random.default_rng(0).dirichlet([1, 1], 80)
+    found = _spread(_neighbours(np.concatenate([features, unlabelled])), labels, probabilities)
+    assert found.shape == (80, 2) and found.sum(axis=1) == pytest.approx(1)
+    assert found[:, 0].mean() == pytest.approx(0.75, abs=0.1), "three in four of the labelled rows, where it was half"
+
+
+def test_neighbours_are_symmetric_and_nobodys_own() -> None:
+    graph = _neighbours(3 * blobs([30, 30], 0.4, 0)[0])
+    assert abs(graph - graph.T).max() < 1e-12 and graph.diagonal().max() == 0
+    assert (np.diff(graph.indptr) >= NEIGHBOURS).all()
+    assert np.linalg.eigvalsh(graph.toarray()).max() == pytest.approx(1), "so spreading has a limit"
 
 
 def test_a_label_without_labelled_rows_is_never_given() -> None:
@@ -77,7 +123,7 @@ def test_names_beside_the_rows_that_they_name_agree_with_these() -> None:
 
 
 def test_names_weigh_more_than_rows_and_do_not_count_in_the_proportions() -> None:
-    unlabelled, truth = blobs([400, 200, 200], 0.35, 1)
+    unlabelled, truth = blobs([400, 200, 200], 0.45, 1)
     features, labels = blobs([4, 2, 2], 1.5, 2)
     named, of = np.concatenate([features, CENTRES]), np.concatenate([labels, np.arange(3)])
     right = []

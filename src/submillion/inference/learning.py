@@ -19,9 +19,9 @@ from submillion.robustness.augment import augment
 from submillion.training.device import Compute
 from submillion.training.distributed import World
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_ngrams, compute_pooled, fit
-from submillion.training.ngram_fit import fit_ngrams, ngram_weight
+from submillion.training.ngram_fit import fit_ngrams, latent_ngrams, ngram_weight
 from submillion.training.progress import progress
-from submillion.training.selftraining import agreement, self_label, surest
+from submillion.training.selftraining import agreement, of_length_one, self_label, surest
 from submillion.training.tensorboard import Record
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _self_labelled(run: Run) -> tuple[np.ndarray, np.ndarray, dict[str, float], 
     enough = len(held_out) >= LEAST_ROWS
     if not enough:
         held_out = held_out.take(np.empty(0, dtype=np.int64))
-    features = [run.computed("features", compute_pooled, of) for of in (run.train.tokens, run.unlabelled, held_out)]
+    features = _features(run, [run.train.tokens, run.unlabelled], held_out)
     rows, labels, answers = self_label(features[0], run.train.labels, features[1], features[2], run.names)
     if not enough:
         return rows, labels, {}, None
@@ -159,6 +159,18 @@ def _self_labelled(run: Run) -> tuple[np.ndarray, np.ndarray, dict[str, float], 
         rows, labels = surest(softmax(logits.astype(np.float64), axis=1), counted)
     network.load_state_dict(untrained, strict=False)
     return rows, labels, right, None
+
+
+def _features(run: Run, known: Sequence[Tokens], others: Tokens) -> list[np.ndarray]:
+    """What self-training sees of each: the pretrained encoder's pooled state and, where n-grams are read, what these
+    are about; both of length 1, side by side."""
+    parts = [*known, others]
+    features = [of_length_one(run.computed("features", compute_pooled, of)) for of in parts]
+    if run.network.ngrams is None:
+        return features
+    latent = latent_ngrams(Tokens.joined(known), others, len(run.network.ngrams.weight))
+    beside = np.split(np.concatenate(latent), np.cumsum([len(of) for of in parts])[:-1])
+    return [np.hstack(both) for both in zip(features, beside, strict=True)]
 
 
 def _fitted_weight(run: Run, learned: TokenRows) -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
 # Chosen on AG News' training rows: 8, 16 and 64 labels a class, six draws; docs/log.md has what else was tried.
@@ -14,6 +15,9 @@ SHARE = 0.8  # of the unlabelled rows that the last round takes; the rest is too
 WEIGHT = 0.2  # of a row that was labelled here, beside one of a person's
 INVERSE_PENALTY = 10.0  # scikit-learn's C, on features of length 1
 NAME_WEIGHT = 10.0  # of a label's name
+NEIGHBOURS = 10
+SPREADS = 2  # times that probabilities go to neighbours
+KEPT = 0.2  # of a row's own probabilities at each step on the way to its neighbours
 # Cohen's kappa of the labelled rows and the names nearest to them: from there on names are read. AG News' own reach it
 # in 96 of 100 draws of 1 row a class and in all of 8; names like "foo" and "A" in up to 37, and from 4 rows on in 6.
 LEAST_AGREEMENT = 0.3
@@ -27,7 +31,7 @@ def agreement(features: np.ndarray, labels: np.ndarray, named: np.ndarray) -> tu
     """
     from sklearn.metrics import cohen_kappa_score
 
-    nearest = np.unique(labels)[(_of_length_one(features) @ _of_length_one(named).T).argmax(axis=1)]
+    nearest = np.unique(labels)[(of_length_one(features) @ of_length_one(named).T).argmax(axis=1)]
     return float((nearest == labels).mean()), bool(cohen_kappa_score(labels, nearest) >= LEAST_AGREEMENT)
 
 
@@ -36,19 +40,27 @@ def self_label(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What `surest` returns of the unlabelled rows by a regression that learned from them, and its labels of others.
 
-    features: [rows, hidden] of the labelled rows, labels: int64 [rows], unlabelled: [texts, hidden], others: [others,
-    hidden], for a look at how right it is. The last `names` of the labelled rows are label names: they weigh more than
-    other rows, and do not count in the proportions. Class-balanced self-training (arXiv:1810.07911): a logistic
-    regression labels all unlabelled rows, each label keeps the ones it is surest of in the proportions of the labelled
-    rows, the next regression learns from these too, and every round takes more.
+    features: [rows, hidden] of the labelled rows, of length 1 or of several parts of length 1, labels: int64 [rows],
+    unlabelled: [texts, hidden], others: [others, hidden], for a look at how right it is. The last `names` of the
+    labelled rows are label names: they weigh more than other rows, and do not count in the proportions.
+
+    Class-balanced self-training (arXiv:1810.07911): a logistic regression labels all unlabelled rows, each label keeps
+    the ones it is surest of in the proportions of the labelled rows, the next regression learns from these too, and
+    every round takes more. Its probabilities then spread to neighbours, twice, with a regression on all rows between.
     """
-    features, unlabelled, others = _of_length_one(features), _of_length_one(unlabelled), _of_length_one(others)
     counted = labels[: len(labels) - names]
+    classes = np.unique(counted)
     weights = np.where(np.arange(len(labels)) < len(counted), 1.0, NAME_WEIGHT)
+    graph = _neighbours(np.concatenate([features[: len(counted)], unlabelled]))
     rows, found = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     for done in range(1, ROUNDS + 1):
         model = _regression(features, labels, weights, unlabelled[rows], found)
         rows, found = surest(model.predict_proba(unlabelled), counted, SHARE * done / ROUNDS)
+    for _ in range(SPREADS):
+        model = _regression(features, labels, weights, unlabelled[rows], found)
+        probabilities = _spread(graph, counted, model.predict_proba(unlabelled))
+        rows, found = np.arange(len(unlabelled)), classes[probabilities.argmax(axis=1)]
+    rows, found = surest(probabilities, counted)
     if not len(others):
         return rows, found, np.empty(0, dtype=np.int64)
     return rows, found, _regression(features, labels, weights, unlabelled[rows], found).predict(others)
@@ -67,9 +79,35 @@ def surest(probabilities: np.ndarray, labels: np.ndarray, share: float = SHARE) 
     return rows, classes[columns]
 
 
-def _of_length_one(features: np.ndarray) -> np.ndarray:
+def of_length_one(features: np.ndarray) -> np.ndarray:
+    """Each row of [rows, hidden] divided by its length, in fp64; a row of zeros stays one."""
     features = features.astype(np.float64)
     return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
+
+
+def _neighbours(features: np.ndarray) -> "csr_matrix":
+    """The fourth power of the cosine of each row and its NEIGHBOURS nearest, normalised: [rows, rows], symmetric."""
+    from scipy.sparse import diags
+    from sklearn.neighbors import kneighbors_graph
+
+    graph = kneighbors_graph(of_length_one(features), min(NEIGHBOURS, len(features) - 1), mode="distance")
+    graph.data = (1 - graph.data**2 / 2).clip(0) ** 4
+    graph = graph.maximum(graph.T)
+    scale = diags(1 / np.sqrt(np.asarray(graph.sum(axis=1)).ravel().clip(1e-12)))
+    return (scale @ graph @ scale).tocsr()
+
+
+def _spread(graph: "csr_matrix", labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The probabilities [texts, classes] after they and the labels of the rows before them have gone to neighbours, in
+    the proportions of the labels: learning with local and global consistency (Zhou et al., 2004)."""
+    classes, columns, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    start = np.concatenate([np.eye(len(classes))[columns], probabilities])
+    spread = start
+    for _ in range(50):  # what is left of a row's way to the limit is then 0.8^50, a hundred thousandth
+        spread = (1 - KEPT) * (graph @ spread) + KEPT * start
+    spread = spread[len(labels) :]
+    spread = spread * (counts / len(labels) / spread.sum(axis=0))
+    return spread / spread.sum(axis=1, keepdims=True)
 
 
 def _regression(
