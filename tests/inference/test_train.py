@@ -275,10 +275,9 @@ def test_a_program_with_its_own_way_with_ctrl_c_keeps_it(
     assert seen == [signal.SIGINT] * 2
 
 
-@pytest.mark.parametrize(("buckets", "more"), [(0, 0), (512, 200)])
-def test_self_training_sees_what_n_grams_are_about_where_they_are_read(
-    buckets: int, more: int, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def features_seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """What self-training saw of the labelled rows, of the texts and of the validation rows."""
     seen: list[np.ndarray] = []
     original = learning.self_label
 
@@ -287,13 +286,31 @@ def test_self_training_sees_what_n_grams_are_about_where_they_are_read(
         return original(features, labels, *rest)
 
     monkeypatch.setattr(learning, "self_label", self_label)
+    return seen
+
+
+@pytest.mark.parametrize(("buckets", "more"), [(0, 0), (512, 200)])
+def test_self_training_sees_what_n_grams_are_about_where_they_are_read(
+    buckets: int, more: int, tiny_base: Path, tmp_path: Path, features_seen: list[np.ndarray]
+) -> None:
     made = labelled_and_not(tiny_base, tmp_path, model__ngram_buckets=buckets)
     hidden = made.classifier.network.encoder.shape.hidden_size
-    assert [len(rows) for rows in seen] == [162, 120, 108]
-    for rows in seen:
+    assert [len(rows) for rows in features_seen] == [162, 120, 108]
+    for rows in features_seen:
         assert rows.shape[1] == hidden + more
         for part in np.split(rows, [hidden], axis=1)[: 1 + (more > 0)]:
             assert np.linalg.norm(part, axis=1) == pytest.approx(1)
+
+
+def test_self_training_sees_of_label_names_the_encoders_features_alone(
+    tiny_base: Path, tmp_path: Path, features_seen: list[np.ndarray]
+) -> None:
+    pool = write_csv(tmp_path / "pool.csv", [[text] for text, _ in news_rows(40, seed=5)], header=["text"])
+    made = named_run(tiny_base, tmp_path, TELLING, data__unlabelled=str(pool))
+    hidden = made.classifier.network.encoder.shape.hidden_size
+    lengths = np.linalg.norm(features_seen[0][:, hidden:], axis=1)
+    assert lengths == pytest.approx([1] * 12 + [0] * 3)
+    assert np.linalg.norm(features_seen[0][:, :hidden], axis=1) == pytest.approx(1)
 
 
 def test_without_validation_rows_int8_is_tried_on_all_that_was_learned_from(

@@ -157,3 +157,5 @@ def test_few_rows_and_empty_ones_have_latent_n_grams() -> None:
     tokens = with_content(TokenRows(as_tokens([[1, 2], [], [3]]), np.zeros(3))).tokens
     found, _ = latent_ngrams(tokens, tokens, 512)
     assert found.shape == (3, 3) and (found[1] == 0).all() and np.isfinite(found).all()
+    many = with_content(TokenRows(as_tokens([[row, row + 1] for row in range(50)]), np.zeros(50))).tokens
+    assert latent_ngrams(many, many, 8)[0].shape == (50, 8), "fewer buckets than dimensions"

@@ -74,7 +74,7 @@ def latent_ngrams(known: Tokens, others: Tokens, buckets: int) -> tuple[np.ndarr
     from sklearn.preprocessing import Normalizer
 
     assert known.content is not None and others.content is not None
-    svd = TruncatedSVD(min(LATENT, len(known)), random_state=0)
+    svd = TruncatedSVD(min(LATENT, len(known), buckets), random_state=0)
     found = make_pipeline(TfidfTransformer(sublinear_tf=True), svd, Normalizer(copy=False))
     of_known = found.fit_transform(count_ngrams(known.content, buckets))
     return of_known, found.transform(count_ngrams(others.content, buckets)) if len(others) else of_known[:0]
