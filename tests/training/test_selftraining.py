@@ -52,6 +52,17 @@ def test_features_of_length_one() -> None:
     assert found == pytest.approx(np.array([[0.6, 0.8], [0, 0], [-1, 0]]), abs=1e-6)
 
 
+def test_the_length_of_a_feature_says_nothing() -> None:
+    features, labels = blobs([3, 3, 3], 0.2, 0)
+    unlabelled, _ = blobs([50, 50, 50], 0.2, 1)
+    stretched = unlabelled * np.linspace(0.1, 9, 150, dtype=np.float32)[:, None]
+    expected, found = (
+        self_label(of_length_one(few), labels, of_length_one(texts), of_length_one(texts[:5]))
+        for few, texts in ((features, unlabelled), (features * 7, stretched))
+    )
+    assert [left.tolist() for left in found] == [right.tolist() for right in expected]
+
+
 def test_a_row_that_its_neighbours_contradict_gets_their_label() -> None:
     features, labels = blobs([3, 3], 0.1, 0)
     unlabelled, truth = blobs([40, 40], 0.1, 1)

@@ -138,10 +138,11 @@ def _interrupts_held(world: World) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not plain:
         yield  # a program with a way of its own with Ctrl-C keeps it
         return
-    pressed = []
+    pressed = False
 
-    def hold(*received: object) -> None:
-        pressed.append(received)
+    def hold(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
         signal.signal(signal.SIGINT, plain)
         if world.is_first and not is_quiet():
             told = "training is over: the model is measured and saved first; Ctrl-C again to give up"
