@@ -102,8 +102,8 @@ class DataConfig:
     """Share of the rows kept for the final measurement where the source brings no test split of its own."""
     unlabelled: str = ""
     """A file of more texts, without labels: those whose labels are surest become training rows too, labelled by a
-    regression on the pretrained features, or by adapters trained on the labelled rows alone where 100 validation rows
-    or more show these to be better. It takes the texts' labels to be as frequent as the training rows'."""
+    regression on the pretrained features; or all do, labelled by adapters trained on the labelled rows alone, where 100
+    validation rows or more show these to be better."""
     label_template: str = ""
     """A sentence with {} in a label name's place, such as "This text is about {}.": each name in it becomes a training
     row, where the pretrained encoder tells the labelled rows apart by the names alone. For a few rows, and names that

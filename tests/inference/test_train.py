@@ -42,6 +42,7 @@ from submillion.inference import train as train_module
 from submillion.inference.classifier import Classifier
 from submillion.inference.train import TrainResult, train
 from submillion.model.classifier import TextClassifier
+from submillion.training import selftraining
 from submillion.training.artefact import Artefact
 from submillion.training.loop import FitResult, TokenRows
 
@@ -216,10 +217,57 @@ def test_the_adapters_label_where_validation_rows_show_them_better(
     made = labelled_and_not(tiny_base, tmp_path, train__learning_rate=rate)
     right, count = made.metrics["self_labelling"], made.metrics["self_labelled"]
     assert max(right, key=lambda name: right[name]) == better and set(right) == {"regression", "adapters"}
-    assert 80 <= count <= 100 and [rows for rows, _ in fits] == [162, 162 + count]
+    assert count == 120 if better == "adapters" else 80 <= count <= 100, "adapters label all, a regression the surest"
+    assert [rows for rows, _ in fits] == [162, 162 + count]
     for name, tensor in fits[0][1].items():
         assert torch.equal(tensor, fits[1][1][name]), f"{name} starts anew"
     assert f"labels     adapters: {right['adapters']:.2%} of the validation rows right" in capsys.readouterr().out
+
+
+def test_the_adapters_labels_go_to_neighbours_of_the_trained_encoder_too(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features_seen: list[np.ndarray]
+) -> None:
+    calls: dict[str, tuple[list[Any], Any]] = {}  # name -> what it was given, what it returned
+
+    def watch(name: str) -> None:
+        def watched(*given: Any) -> Any:
+            calls[name] = (list(given), getattr(selftraining, name)(*given))
+            return calls[name][1]
+
+        monkeypatch.setattr(learning, name, watched)
+
+    watch("neighbours")
+    watch("spread")
+    made = labelled_and_not(tiny_base, tmp_path, train__learning_rate=2e-2)
+    hidden = made.classifier.network.encoder.shape.hidden_size
+    (near,), graph = calls["neighbours"]
+    pretrained = np.concatenate(features_seen[:2])
+    assert near.shape == (162 + 120, 2 * hidden) and (near[:, hidden:] == pretrained).all()
+    assert np.linalg.norm(near[:, :hidden], axis=1) == pytest.approx(1)
+    assert np.abs(near[:, :hidden] - pretrained).max() > 0.1, "the trained encoder's"
+    (asked, labels, probabilities, proportions), found = calls["spread"]
+    assert asked is graph and len(labels) == 162 and probabilities.shape == found.shape == (120, 3)
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+    assert proportions.tolist() == (np.bincount(labels) / 162).tolist()
+
+
+def test_texts_in_other_proportions_are_told_and_trained_on_so(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [text for text, label in news_rows(160, seed=5) if label == LABELS[0]] + [
+        text for text, label in news_rows(20, seed=7) if label != LABELS[0]
+    ]
+    pool = write_csv(tmp_path / "pool.csv", [[text] for text in texts], header=["text"])
+    given = {"data__unlabelled": str(pool), "data__validation_fraction": 0, "data__test_fraction": 0}
+    given["model__ngram_buckets"] = 512  # tells the words apart where the tiny encoder hardly does
+    made = train(data=news_rows(30, seed=6), overrides=run_of(tiny_base, tmp_path, **given))
+    proportions = made.metrics["label_proportions"]
+    assert proportions[LABELS[0]] > 0.5 and sum(proportions.values()) == pytest.approx(1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"the texts hold them in other proportions than the training rows (in brackets): {LABELS[0]}" in said
+    assert "(33%)" in said
+    card = " ".join((tmp_path / "best_model" / "README.md").read_text(encoding="utf-8").split())
+    assert f"other proportions than its training rows have: {LABELS[0]} {proportions[LABELS[0]]:.0%}, " in card
 
 
 @pytest.fixture
@@ -281,7 +329,7 @@ def features_seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     seen: list[np.ndarray] = []
     original = learning.self_label
 
-    def self_label(features: np.ndarray, labels: np.ndarray, *rest: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def self_label(features: np.ndarray, labels: np.ndarray, *rest: Any) -> tuple[np.ndarray, ...]:
         seen.extend((features, *rest[:2]))
         return original(features, labels, *rest)
 

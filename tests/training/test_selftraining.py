@@ -8,12 +8,13 @@ from submillion.training.selftraining import (
     KEPT,
     NEIGHBOURS,
     SHARE,
-    _neighbours,
-    _spread,
+    STEPS,
     _surest,
     agreement,
+    neighbours,
     of_length_one,
     self_label,
+    spread,
     surest,
 )
 
@@ -21,10 +22,10 @@ CENTRES = np.eye(8)[:3]
 NONE = np.empty((0, 8), dtype=np.float32)
 
 
-def blobs(counts: list[int], spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def blobs(counts: list[int], deviation: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(counts)), counts)
-    return (CENTRES[labels] + spread * rng.standard_normal((len(labels), 8))).astype(np.float32), labels
+    return (CENTRES[labels] + deviation * rng.standard_normal((len(labels), 8))).astype(np.float32), labels
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -32,7 +33,7 @@ def test_it_labels_better_than_the_few_rows_alone(seed: int) -> None:
     features, labels = blobs([2, 2, 2], 0.45, seed)
     unlabelled, truth = blobs([300, 300, 300], 0.35, seed + 100)
     alone = LogisticRegression(C=10).fit(features, labels).predict(unlabelled)
-    rows, found, again = self_label(features, labels, unlabelled, unlabelled)
+    rows, found, again, _ = self_label(features, labels, unlabelled, unlabelled)
     assert (found == truth[rows]).mean() > (alone[rows] == truth[rows]).mean()
     assert (again == truth).mean() > (alone == truth).mean(), "and of other rows, here the same"
     assert rows.dtype == found.dtype == np.int64 and (np.diff(rows) > 0).all()
@@ -41,9 +42,28 @@ def test_it_labels_better_than_the_few_rows_alone(seed: int) -> None:
 def test_it_takes_four_in_five_in_the_labelled_rows_proportions() -> None:
     features, labels = blobs([4, 2, 2], 0.05, 0)
     unlabelled, truth = blobs([400, 200, 200], 0.05, 1)
-    rows, found, _ = self_label(features, labels, unlabelled, NONE)
+    advanced: list[int] = []
+    rows, found, *_ = self_label(features, labels, unlabelled, NONE, advance=advanced.append)
     assert np.bincount(found).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]
     assert (found == truth[rows]).all()
+    assert advanced == STEPS * [800], "a run to see what the texts hold, and one in the labelled rows' proportions"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_texts_in_other_proportions_than_the_labelled_rows_are_labelled_in_their_own(seed: int) -> None:
+    features, labels = blobs([4, 4, 4], 0.3, seed)
+    unlabelled, truth = blobs([420, 120, 60], 0.25, seed + 100)
+    rows, found, again, proportions = self_label(features, labels, unlabelled, unlabelled)
+    assert proportions == pytest.approx([0.7, 0.2, 0.1], abs=0.06)
+    assert (found == truth[rows]).mean() > 0.98 and (again == truth).mean() > 0.97
+    assert np.bincount(found) / len(unlabelled) == pytest.approx(SHARE * proportions, abs=0.01)
+
+
+def test_texts_in_nearly_the_labelled_rows_proportions_are_labelled_in_these() -> None:
+    features, labels = blobs([4, 4, 4], 0.1, 0)
+    unlabelled, _ = blobs([240, 200, 160], 0.1, 1)
+    *_, proportions = self_label(features, labels, unlabelled, NONE)
+    assert proportions.tolist() == [1 / 3] * 3, "what they seem to hold may be wrong by a fifteenth"
 
 
 def test_features_of_length_one() -> None:
@@ -68,7 +88,7 @@ def test_a_row_that_its_neighbours_contradict_gets_their_label() -> None:
     unlabelled, truth = blobs([40, 40], 0.1, 1)
     probabilities = np.where(np.eye(2)[truth] == 1, 0.7, 0.3)
     probabilities[::5] = probabilities[::5, ::-1]
-    found = _spread(_neighbours(np.concatenate([features, unlabelled])), labels, probabilities)
+    found = spread(neighbours(np.concatenate([features, unlabelled])), labels, probabilities, np.array([0.5, 0.5]))
     assert (found.argmax(axis=1) == truth).all()
 
 
@@ -76,26 +96,26 @@ def test_probabilities_spread_to_the_limit() -> None:
     """Zhou et al.'s closed form, of which the steps are the series."""
     features, labels = blobs([5, 5], 0.3, 0)
     unlabelled, _ = blobs([30, 20], 0.3, 1)
-    graph = _neighbours(np.concatenate([features, unlabelled]))
+    graph = neighbours(np.concatenate([features, unlabelled]))
     probabilities = np.random.default_rng(0).dirichlet([1, 1], 50)
     start = np.concatenate([np.eye(2)[labels], probabilities])
     limit = np.linalg.solve(np.eye(60) - (1 - KEPT) * graph.toarray(), KEPT * start)[10:]
-    limit = limit / limit.sum(axis=0)
+    limit = limit * np.array([0.7, 0.3]) / limit.sum(axis=0)
     expected = limit / limit.sum(axis=1, keepdims=True)
-    assert _spread(graph, labels, probabilities) == pytest.approx(expected, abs=1e-5)
+    assert spread(graph, labels, probabilities, np.array([0.7, 0.3])) == pytest.approx(expected, abs=1e-5)
 
 
-def test_spread_probabilities_are_as_many_as_the_labels_have_it() -> None:
+def test_spread_probabilities_are_as_many_as_the_proportions_have_it() -> None:
     unlabelled, _ = blobs([40, 40], 0.4, 0)
-    features, labels = blobs([6, 2], 0.2, 1)
+    features, labels = blobs([4, 4], 0.2, 1)
     probabilities = np.random.default_rng(0).dirichlet([1, 1], 80)
-    found = _spread(_neighbours(np.concatenate([features, unlabelled])), labels, probabilities)
+    found = spread(neighbours(np.concatenate([features, unlabelled])), labels, probabilities, np.array([0.75, 0.25]))
     assert found.shape == (80, 2) and found.sum(axis=1) == pytest.approx(1)
-    assert found[:, 0].mean() == pytest.approx(0.75, abs=0.1), "three in four of the labelled rows, where it was half"
+    assert found[:, 0].mean() == pytest.approx(0.75, abs=0.1), "three in four, where it was half"
 
 
 def test_neighbours_are_symmetric_and_nobodys_own() -> None:
-    graph = _neighbours(3 * blobs([30, 30], 0.4, 0)[0])
+    graph = neighbours(3 * blobs([30, 30], 0.4, 0)[0])
     assert abs(graph - graph.T).max() < 1e-12 and graph.diagonal().max() == 0
     assert (np.diff(graph.indptr) >= NEIGHBOURS).all()
     assert np.linalg.eigvalsh(graph.toarray()).max() == pytest.approx(1), "so spreading has a limit"
@@ -104,14 +124,14 @@ def test_neighbours_are_symmetric_and_nobodys_own() -> None:
 def test_a_label_without_labelled_rows_is_never_given() -> None:
     features, labels = blobs([3, 0, 3], 0.1, 0)
     unlabelled, _ = blobs([20, 20, 20], 0.1, 1)
-    _, found, others = self_label(features, labels, unlabelled, unlabelled)
+    _, found, others, _ = self_label(features, labels, unlabelled, unlabelled)
     assert set(found.tolist()) == set(others.tolist()) == {0, 2}
 
 
-def test_the_surest_of_a_model_are_taken_in_the_labelled_rows_proportions() -> None:
+def test_the_surest_of_a_model_are_taken_in_proportion() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9]])
-    rows, found = surest(probabilities, np.array([3, 3, 1]), share=0.5)
-    assert rows.tolist() == [0, 4, 5] and found.tolist() == [1, 3, 3], "one of 1, two of 3: labels 0 and 2 are unknown"
+    rows, found = surest(probabilities, np.array([1, 3]), np.array([1 / 3, 2 / 3]), share=0.5)
+    assert rows.tolist() == [0, 4, 5] and found.tolist() == [1, 3, 3], "one of 1, two of 3"
 
 
 def test_a_row_that_two_labels_want_goes_to_the_more_probable() -> None:
@@ -122,7 +142,7 @@ def test_a_row_that_two_labels_want_goes_to_the_more_probable() -> None:
 
 def test_fewer_unlabelled_rows_than_labels_are_enough() -> None:
     features, labels = blobs([2, 2, 2], 0.1, 0)
-    rows, found, _ = self_label(features, labels, features[:1], NONE)
+    rows, found, *_ = self_label(features, labels, features[:1], NONE)
     assert rows.tolist() == [0] and found.tolist() == [0]
 
 
@@ -139,7 +159,7 @@ def test_names_weigh_more_than_rows_and_do_not_count_in_the_proportions() -> Non
     named, of = np.concatenate([features, CENTRES]), np.concatenate([labels, np.arange(3)])
     right = []
     for given in ((features, labels, unlabelled, NONE), (named, of, unlabelled, NONE, 3)):
-        rows, found, _ = self_label(*given)
+        rows, found, *_ = self_label(*given)
         right.append((found == truth[rows]).mean())
     assert right[0] < right[1]
     assert np.bincount(found).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]

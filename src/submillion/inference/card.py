@@ -251,6 +251,9 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
             f"Beside its training rows, {metrics['self_labelled']:,} of {len(corpus.unlabelled):,} unlabelled texts "
             f"of {text(short_name(config.data.unlabelled))} trained the model, with labels that it gave them itself."
         )
+    if shares := metrics.get("label_proportions"):
+        named = [f"{text(name)} {share:.0%}" for name, share in shares.items()]
+        told.append(f"It gave them in other proportions than its training rows have: {_listed(named)}.")
     if "validation" in metrics:
         chosen = ["the step that was kept"]
         chosen += ["the weight of the n-grams"] * (metrics.get("ngram_weight", 1.0) != 1.0)

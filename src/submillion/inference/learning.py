@@ -21,7 +21,7 @@ from submillion.training.distributed import World
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_ngrams, compute_pooled, fit
 from submillion.training.ngram_fit import fit_ngrams, latent_ngrams, ngram_weight
 from submillion.training.progress import progress
-from submillion.training.selftraining import agreement, of_length_one, self_label, surest
+from submillion.training.selftraining import STEPS, agreement, neighbours, of_length_one, self_label, spread
 from submillion.training.tensorboard import Record
 
 if TYPE_CHECKING:
@@ -79,13 +79,11 @@ def learn(run: Run, console: "Console", on_record: Record | None) -> tuple[FitRe
         run, metrics["label_names"] = _with_label_names(run, console)
     texts, learned, interrupted = run.texts, run.train, None
     if run.corpus.unlabelled:
-        chosen, labels, right, interrupted = _self_labelled(run)
+        chosen, labels, found, interrupted = _self_labelled(run, console)
         joined = Tokens.joined([run.train.tokens, run.unlabelled.take(chosen)])
         learned = TokenRows(joined, np.concatenate([run.train.labels, labels]))
         texts = texts + [run.corpus.unlabelled[row] for row in chosen]
-        metrics |= {"self_labelled": len(chosen), "self_labelling": right}
-        for name, share in right.items():
-            console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
+        metrics |= {"self_labelled": len(chosen)} | found
     return interrupted or run.fit(texts, learned, on_record), learned, metrics
 
 
@@ -129,36 +127,71 @@ def _with_label_names(run: Run, console: "Console") -> tuple[Run, dict[str, Any]
     return replace(run, texts=run.texts + sentences, train=train, names=len(labels)), found
 
 
-def _self_labelled(run: Run) -> tuple[np.ndarray, np.ndarray, dict[str, float], FitResult | None]:
-    """Sorted int64 indices of the unlabelled texts whose labels are surest, and the int64 label of each.
+def _self_labelled(
+    run: Run, console: "Console"
+) -> tuple[np.ndarray, np.ndarray, dict[str, dict[str, float]], FitResult | None]:
+    """Sorted int64 indices of the unlabelled texts that become training rows, and the int64 label of each.
 
-    A regression on the pretrained features gives them; or, where there are validation rows enough to tell that they are
-    better at it, adapters trained on the labelled rows alone. Returns also the share of the validation rows that each
-    gets right, where both were tried. The network's parameters are afterwards what they were, unless Ctrl-C ended that
-    training: then it is the last thing returned, and no text gets a label.
+    A regression on the pretrained features gives them, to the surest; or, where there are validation rows enough to
+    tell that they are better at it, adapters trained on the labelled rows alone, to all. Returns also, for
+    metrics.json, the share of the validation rows that each gets right, where both were tried, and the proportions of
+    the labels in the texts, where they are not the training rows'. The network's parameters are afterwards what they
+    were, unless Ctrl-C ended that training: then it is the last thing returned, and no text gets a label.
     """
-    from scipy.special import softmax
-
-    network, held_out = run.network, run.validation.tokens
+    network, held_out, counted = run.network, run.validation.tokens, run.corpus.train.labels
     enough = len(held_out) >= LEAST_ROWS
     if not enough:
         held_out = held_out.take(np.empty(0, dtype=np.int64))
-    features = _features(run, held_out)
-    rows, labels, answers = self_label(features[0], run.train.labels, features[1], features[2], run.names)
+    known, texts, others = _features(run, held_out)
+    with progress("labels", STEPS * len(run.unlabelled), run.world.is_first) as advance:
+        rows, labels, answers, proportions = self_label(known, run.train.labels, texts, others, run.names, advance)
+    found = _told_proportions(run, proportions, console)
     if not enough:
-        return rows, labels, {}, None
+        return rows, labels, found | {"self_labelling": {}}, None
     untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
     result = run.fit(run.texts, run.train)
     if result.interrupted:
-        return rows[:0], labels[:0], {}, result
+        return rows[:0], labels[:0], found | {"self_labelling": {}}, result
     given = {"regression": answers, "adapters": run.computed("validation", compute_logits, held_out).argmax(axis=1)}
-    right = {name: float((found == run.validation.labels).mean()) for name, found in given.items()}
+    right = {name: float((answer == run.validation.labels).mean()) for name, answer in given.items()}
+    for name, share in right.items():
+        console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
     if right["adapters"] > right["regression"]:
-        counted = run.corpus.train.labels
-        logits = run.computed("labels", compute_logits, run.unlabelled)[:, np.unique(counted)]
-        rows, labels = surest(softmax(logits.astype(np.float64), axis=1), counted)
+        rows, labels = np.arange(len(texts)), np.unique(counted)[_by_adapters(run, known, texts, proportions)]
     network.load_state_dict(untrained, strict=False)
-    return rows, labels, right, None
+    return rows, labels, found | {"self_labelling": right}, None
+
+
+def _told_proportions(run: Run, proportions: np.ndarray, console: "Console") -> dict[str, dict[str, float]]:
+    """The proportions in which the texts get labels, for metrics.json, and a line of those that differ most; nothing
+    where they are the training rows'."""
+    labels, counts = np.unique(run.corpus.train.labels, return_counts=True)
+    own = counts / counts.sum()
+    if (proportions == own).all():
+        return {}
+    names = [run.corpus.label_names[label] for label in labels]
+    most = np.argsort(-np.abs(proportions - own), kind="stable")[:4]
+    said = ", ".join(f"{names[at]} {proportions[at]:.0%} ({own[at]:.0%})" for at in most)
+    told = f"labels     the texts hold them in other proportions than the training rows (in brackets): {said}"
+    console.print(told, soft_wrap=True, highlight=False)
+    return {"label_proportions": dict(zip(names, proportions.tolist(), strict=True))}
+
+
+def _by_adapters(run: Run, known: np.ndarray, texts: np.ndarray, proportions: np.ndarray) -> np.ndarray:
+    """int64 [texts]: which of the training rows' labels, in order, the trained network gives each of the unlabelled
+    texts once its probabilities have gone to neighbours.
+
+    known and texts: what `_features` found of the training rows and of the texts. What is near to what is told by these
+    and by the trained encoder's pooled state, side by side.
+    """
+    from scipy.special import softmax
+
+    labels = run.corpus.train.labels  # without the label names
+    logits = run.computed("labels", compute_logits, run.unlabelled)[:, np.unique(labels)]
+    trained = [of_length_one(run.computed("features", compute_pooled, of)) for of in (run.train.tokens, run.unlabelled)]
+    known, texts = np.hstack([trained[0], known]), np.hstack([trained[1], texts])
+    graph = neighbours(np.concatenate([known[: len(labels)], texts]))
+    return spread(graph, labels, softmax(logits.astype(np.float64), axis=1), proportions).argmax(axis=1)
 
 
 def _features(run: Run, held_out: Tokens) -> list[np.ndarray]:

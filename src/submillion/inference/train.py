@@ -276,7 +276,7 @@ def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Comp
     lines += [f"kernels    {kernels.built().reason}"] if compute.device.type == "cpu" else []
     lines += [f"processes  {world.size}, each with its share of every batch"] if world.size > 1 else []
     if corpus.unlabelled:
-        lines.append(f"unlabelled {config.data.unlabelled}: {len(corpus.unlabelled):,} texts, the surest trained on")
+        lines.append(f"unlabelled {config.data.unlabelled}: {len(corpus.unlabelled):,} texts, to get labels and train")
     lines += [f"terms      {corpus.notice}"] if corpus.notice else []
     lines += [f"no effect  {line}" for line in without_effect(config, len(corpus.validation.texts))]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

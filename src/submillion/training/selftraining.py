@@ -1,6 +1,7 @@
 """Labels for texts that have none, from a few that have one."""
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,10 @@ INVERSE_PENALTY = 10.0  # scikit-learn's C, on features of length 1
 NAME_WEIGHT = 10.0  # of a label's name
 NEIGHBOURS = 10
 SPREADS = 2  # times that probabilities go to neighbours
+STEPS = 1 + 2 * (ROUNDS + SPREADS)  # of `self_label` at most: one finds the neighbours, the others label twice
+# Half the sum of the differences between two proportions: the share of texts that would have another label. In AG News'
+# own, at 1 to 64 rows a class, what the texts are found to hold stays below it, though from 1 row by little.
+MOST_UNLIKE = 0.1
 KEPT = 0.2  # of a row's own probabilities at each step on the way to its neighbours
 # Cohen's kappa of the labelled rows and the names nearest to them: from there on names are read. AG News' own reach it
 # in 96 of 100 draws of 1 row a class and in all of 8; names like "foo" and "A" in up to 37, and from 4 rows on in 6.
@@ -36,57 +41,77 @@ def agreement(features: np.ndarray, labels: np.ndarray, named: np.ndarray) -> tu
 
 
 def self_label(
-    features: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, others: np.ndarray, names: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `surest` returns of the unlabelled rows by a regression that learned from them, and its labels of others.
+    features: np.ndarray,
+    labels: np.ndarray,
+    unlabelled: np.ndarray,
+    others: np.ndarray,
+    names: int = 0,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What `surest` returns of the unlabelled rows by a regression that learned from them, its int64 labels of others,
+    and the proportions in which it labelled, fp64 [classes].
 
     features: [rows, hidden] of the labelled rows, of length 1 or of several parts of length 1, labels: int64 [rows],
     unlabelled: [texts, hidden], others: [others, hidden], for a look at how right it is. The last `names` of the
-    labelled rows are label names: they weigh more than other rows, and do not count in the proportions.
+    labelled rows are label names: they weigh more than other rows, and do not count in the proportions. `advance` is
+    called with numbers of texts, which come to STEPS times the unlabelled ones.
 
     Class-balanced self-training (arXiv:1810.07911): a logistic regression labels all unlabelled rows, each label keeps
-    the ones it is surest of in the proportions of the labelled rows, the next regression learns from these too, and
-    every round takes more. Its probabilities then spread to neighbours, twice, with a regression on all rows between.
+    the ones it is surest of in proportion, the next regression learns from these too, and every round takes more. Its
+    probabilities then spread to neighbours, twice, with a regression on all rows between. The proportions are those of
+    the labelled rows, unless a first run, in which each step takes what its own probabilities come to, ends further
+    than MOST_UNLIKE from them: then they are its.
     """
     counted = labels[: len(labels) - names]
-    classes = np.unique(counted)
+    classes, counts = np.unique(counted, return_counts=True)
     weights = np.where(np.arange(len(labels)) < len(counted), 1.0, NAME_WEIGHT)
-    graph = _neighbours(np.concatenate([features[: len(counted)], unlabelled]))
-    rows, found = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    for done in range(1, ROUNDS + 1):
-        model = _regression(features, labels, weights, unlabelled[rows], found)
-        rows, found = surest(model.predict_proba(unlabelled), counted, SHARE * done / ROUNDS)
-    for _ in range(SPREADS):
-        model = _regression(features, labels, weights, unlabelled[rows], found)
-        probabilities = _spread(graph, counted, model.predict_proba(unlabelled))
-        rows, found = np.arange(len(unlabelled)), classes[probabilities.argmax(axis=1)]
-    rows, found = surest(probabilities, counted)
-    if not len(others):
-        return rows, found, np.empty(0, dtype=np.int64)
-    return rows, found, _regression(features, labels, weights, unlabelled[rows], found).predict(others)
+    graph = neighbours(np.concatenate([features[: len(counted)], unlabelled]))
+    advance(len(unlabelled))
+
+    def learn(rows: np.ndarray, found: np.ndarray) -> "LogisticRegression":
+        return _regression(features, labels, weights, unlabelled[rows], found)
+
+    def label(proportions: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        rows, found = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        for done in range(1, ROUNDS + 1):
+            probabilities = learn(rows, found).predict_proba(unlabelled)
+            rows, found = surest(probabilities, classes, proportions(probabilities), SHARE * done / ROUNDS)
+            advance(len(unlabelled))
+        for _ in range(SPREADS):
+            probabilities = learn(rows, found).predict_proba(unlabelled)
+            held = proportions(probabilities)
+            probabilities = spread(graph, counted, probabilities, held)
+            rows, found = np.arange(len(unlabelled)), classes[probabilities.argmax(axis=1)]
+            advance(len(unlabelled))
+        return probabilities, held
+
+    own = counts / len(counted)
+    probabilities, proportions = label(lambda probabilities: probabilities.mean(axis=0))
+    if np.abs(proportions - own).sum() / 2 <= MOST_UNLIKE:
+        probabilities, proportions = label(lambda _: own)
+    rows, found = surest(probabilities, classes, proportions)
+    answers = learn(rows, found).predict(others) if len(others) else np.empty(0, dtype=np.int64)
+    return rows, found, answers, proportions
 
 
-def surest(probabilities: np.ndarray, labels: np.ndarray, share: float = SHARE) -> tuple[np.ndarray, np.ndarray]:
+def surest(
+    probabilities: np.ndarray, classes: np.ndarray, proportions: np.ndarray, share: float = SHARE
+) -> tuple[np.ndarray, np.ndarray]:
     """Sorted int64 indices of the rows whose labels are surest, a share of all, and the int64 label of each.
 
-    probabilities: [rows, classes], a column for each label that occurs in `labels`, in order; labels: int64, of the
-    labelled rows. Each label gets as many rows as it has there in proportion, so the unlabelled rows are expected to
-    hold the labels in about those proportions.
+    probabilities: [rows, classes], a column for each of the labels in `classes`, int64; each gets as many rows as the
+    proportions, [classes], say, for the unlabelled rows are expected to hold the labels in about those.
     """
-    classes, counts = np.unique(labels, return_counts=True)
-    wanted = np.maximum(1, np.rint(share * counts / len(labels) * len(probabilities)).astype(np.int64))
+    wanted = np.maximum(1, np.rint(share * proportions * len(probabilities)).astype(np.int64))
     rows, columns = _surest(probabilities, wanted)
     return rows, classes[columns]
 
 
-def of_length_one(features: np.ndarray) -> np.ndarray:
-    """Each row of [rows, hidden] divided by its length, in fp64; a row of zeros stays one."""
-    features = features.astype(np.float64)
-    return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
+def neighbours(features: np.ndarray) -> "csr_matrix":
+    """The fourth power of the cosine of each row and its NEIGHBOURS nearest, normalised: fp64 [rows, rows], symmetric.
 
-
-def _neighbours(features: np.ndarray) -> "csr_matrix":
-    """The fourth power of the cosine of each row and its NEIGHBOURS nearest, normalised: [rows, rows], symmetric."""
+    features: [rows, hidden]. All rows are compared with all, so the time grows with their number's square.
+    """
     from scipy.sparse import diags
     from sklearn.neighbors import kneighbors_graph
 
@@ -97,17 +122,27 @@ def _neighbours(features: np.ndarray) -> "csr_matrix":
     return (scale @ graph @ scale).tocsr()
 
 
-def _spread(graph: "csr_matrix", labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The probabilities [texts, classes] after they and the labels of the rows before them have gone to neighbours, in
-    the proportions of the labels: learning with local and global consistency (Zhou et al., 2004)."""
-    classes, columns, counts = np.unique(labels, return_inverse=True, return_counts=True)
+def spread(graph: "csr_matrix", labels: np.ndarray, probabilities: np.ndarray, proportions: np.ndarray) -> np.ndarray:
+    """The probabilities, fp64 [texts, classes], after they and the labels of the rows have gone to neighbours, in these
+    proportions, [classes]: learning with local and global consistency (Zhou et al., 2004).
+
+    graph: `neighbours` of the labelled rows and, after these, of the texts; labels: int64 of the rows; probabilities:
+    [texts, classes], a column for each label that occurs, in order.
+    """
+    classes, columns = np.unique(labels, return_inverse=True)
     start = np.concatenate([np.eye(len(classes))[columns], probabilities])
-    spread = start
+    found = start
     for _ in range(50):  # what is left of a row's way to the limit is then 0.8^50, a hundred thousandth
-        spread = (1 - KEPT) * (graph @ spread) + KEPT * start
-    spread = spread[len(labels) :]
-    spread = spread * (counts / len(labels) / spread.sum(axis=0))
-    return spread / spread.sum(axis=1, keepdims=True)
+        found = (1 - KEPT) * (graph @ found) + KEPT * start
+    found = found[len(labels) :]
+    found = found * (proportions / found.sum(axis=0))
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def of_length_one(features: np.ndarray) -> np.ndarray:
+    """Each row of [rows, hidden] divided by its length, in fp64; a row of zeros stays one."""
+    features = features.astype(np.float64)
+    return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
 
 
 def _regression(
