@@ -103,7 +103,7 @@ class DataConfig:
     unlabelled: str = ""
     """A file of more texts, without labels: those whose labels are surest become training rows too, labelled by a
     regression on the pretrained features; or all do, labelled by adapters trained on the labelled rows alone, where 100
-    validation rows or more show these to be better."""
+    validation rows or more show these to be better. They and the labelled rows then train in half of train.epochs."""
     label_template: str = ""
     """A sentence with {} in a label name's place, such as "This text is about {}.": each name in it becomes a training
     row, where the pretrained encoder tells the labelled rows apart by the names alone. For a few rows, and names that

