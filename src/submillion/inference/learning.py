@@ -21,7 +21,15 @@ from submillion.training.distributed import World
 from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_ngrams, compute_pooled, fit
 from submillion.training.ngram_fit import fit_ngrams, latent_ngrams, ngram_weight
 from submillion.training.progress import progress
-from submillion.training.selftraining import STEPS, agreement, neighbours, of_length_one, self_label, spread
+from submillion.training.selftraining import (
+    STEPS,
+    agreement,
+    neighbours,
+    of_length_one,
+    proportions_of,
+    self_label,
+    spread,
+)
 from submillion.training.tensorboard import Record
 
 if TYPE_CHECKING:
@@ -84,7 +92,7 @@ def learn(run: Run, console: "Console", on_record: Record | None) -> tuple[FitRe
         learned = TokenRows(joined, np.concatenate([run.train.labels, labels]))
         texts = texts + [run.corpus.unlabelled[row] for row in chosen]
         metrics |= {"self_labelled": len(chosen)} | found
-        run = _in_half_the_passes(run, console)
+        run = run if interrupted else _in_half_the_passes(run, console)
     return interrupted or run.fit(texts, learned, on_record), learned, metrics
 
 
@@ -139,7 +147,7 @@ def _self_labelled(
     the labels in the texts, where they are not the training rows'. The network's parameters are afterwards what they
     were, unless Ctrl-C ended that training: then it is the last thing returned, and no text gets a label.
     """
-    network, held_out, counted = run.network, run.validation.tokens, run.corpus.train.labels
+    network, held_out = run.network, run.validation.tokens
     enough = len(held_out) >= LEAST_ROWS
     if not enough:
         held_out = held_out.take(np.empty(0, dtype=np.int64))
@@ -158,7 +166,7 @@ def _self_labelled(
     for name, share in right.items():
         console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
     if right["adapters"] > right["regression"]:
-        rows, labels = np.arange(len(texts)), np.unique(counted)[_by_adapters(run, known, texts, proportions)]
+        rows, labels = np.arange(len(texts)), _by_adapters(run, known, texts, proportions)
     network.load_state_dict(untrained, strict=False)
     return rows, labels, found | {"self_labelling": right}, None
 
@@ -180,8 +188,7 @@ def _in_half_the_passes(run: Run, console: "Console") -> Run:
 def _told_proportions(run: Run, proportions: np.ndarray, console: "Console") -> dict[str, dict[str, float]]:
     """The proportions in which the texts get labels, for metrics.json, and a line of those that differ most; nothing
     where they are the training rows'."""
-    labels, counts = np.unique(run.corpus.train.labels, return_counts=True)
-    own = counts / counts.sum()
+    labels, own = proportions_of(run.corpus.train.labels)
     if (proportions == own).all():
         return {}
     names = [run.corpus.label_names[label] for label in labels]
@@ -193,8 +200,8 @@ def _told_proportions(run: Run, proportions: np.ndarray, console: "Console") -> 
 
 
 def _by_adapters(run: Run, known: np.ndarray, texts: np.ndarray, proportions: np.ndarray) -> np.ndarray:
-    """int64 [texts]: which of the training rows' labels, in order, the trained network gives each of the unlabelled
-    texts once its probabilities have gone to neighbours.
+    """int64 [texts]: the label that the trained network gives each of the unlabelled texts, once its probabilities have
+    gone to neighbours.
 
     known and texts: what `_features` found of the training rows and of the texts. What is near to what is told by these
     and by the trained encoder's pooled state, side by side.
@@ -202,11 +209,13 @@ def _by_adapters(run: Run, known: np.ndarray, texts: np.ndarray, proportions: np
     from scipy.special import softmax
 
     labels = run.corpus.train.labels  # without the label names
-    logits = run.computed("labels", compute_logits, run.unlabelled)[:, np.unique(labels)]
+    classes = np.unique(labels)
+    logits = run.computed("labels", compute_logits, run.unlabelled)[:, classes]
     trained = [of_length_one(run.computed("features", compute_pooled, of)) for of in (run.train.tokens, run.unlabelled)]
     known, texts = np.hstack([trained[0], known]), np.hstack([trained[1], texts])
     graph = neighbours(np.concatenate([known[: len(labels)], texts]))
-    return spread(graph, labels, softmax(logits.astype(np.float64), axis=1), proportions).argmax(axis=1)
+    probabilities = spread(graph, labels, softmax(logits.astype(np.float64), axis=1), proportions)
+    return classes[probabilities.argmax(axis=1)]
 
 
 def _features(run: Run, held_out: Tokens) -> list[np.ndarray]:

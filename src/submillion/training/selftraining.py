@@ -20,8 +20,8 @@ NEIGHBOURS = 10
 SPREADS = 2  # times that probabilities go to neighbours
 STEPS = 1 + 2 * (ROUNDS + SPREADS)  # of `self_label` at most: one finds the neighbours, the others label twice
 # Between the labelled rows' proportions and those that the texts are found to hold: half the sum of the differences,
-# the share of texts that would get another label. Few rows tell it less surely. AG News' own proportions stay below in
-# all of thirty draws of 1 to 64 rows a class.
+# the share of texts that would get another label. Few rows tell it less surely. All forty published draws of AG News,
+# of 1 to 64 rows a class, stay below.
 MOST_UNLIKE, MORE_OF_A_ROW = 0.05, 0.2  # the second by the number of labelled rows
 KEPT = 0.2  # of a row's own probabilities at each step on the way to its neighbours
 # Cohen's kappa of the labelled rows and the names nearest to them: from there on names are read. AG News' own reach it
@@ -64,7 +64,7 @@ def self_label(
     from them than MOST_UNLIKE has it: then they are its.
     """
     counted = labels[: len(labels) - names]
-    classes, counts = np.unique(counted, return_counts=True)
+    classes, own = proportions_of(counted)
     weights = np.where(np.arange(len(labels)) < len(counted), 1.0, NAME_WEIGHT)
     graph = neighbours(np.concatenate([features[: len(counted)], unlabelled]))
     advance(len(unlabelled))
@@ -86,13 +86,18 @@ def self_label(
             advance(len(unlabelled))
         return probabilities, held
 
-    own = counts / len(counted)
     probabilities, proportions = label(lambda probabilities: probabilities.mean(axis=0))
     if np.abs(proportions - own).sum() / 2 <= MOST_UNLIKE + MORE_OF_A_ROW / len(counted):
         probabilities, proportions = label(lambda _: own)
     rows, found = surest(probabilities, classes, proportions)
     answers = learn(rows, found).predict(others) if len(others) else np.empty(0, dtype=np.int64)
     return rows, found, answers, proportions
+
+
+def proportions_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that occur in int64 [rows], in order, and the share of the rows that each has: [classes] each."""
+    classes, counts = np.unique(labels, return_counts=True)
+    return classes, counts / len(labels)
 
 
 def surest(
