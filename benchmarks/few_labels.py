@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from benchmarks import report
 from benchmarks.rows import LABELS, NoData, data_folder, read_texts, write_texts
 from submillion.errors import SubmillionError
+from submillion.inference.calibration import calibration_metrics
 from submillion.inference.train import train
 from submillion.training.loop import compute_ngrams
 
@@ -60,9 +62,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     print("per cent of the test rows: mean (standard deviation) over the draws")
-    for measured in ("accuracy", "encoder_alone"):
+    for measured in ("accuracy", "encoder_alone", "ece", "ece_uncalibrated"):
         for system, cells in summary(runs, measured).items():
-            print(f"{system:14} {measured:14}", "  ".join(f"{count} a class {cell}" for count, cell in cells.items()))
+            print(f"{system:14} {measured:16}", "  ".join(f"{count} a class {cell}" for count, cell in cells.items()))
     return 0
 
 
@@ -76,7 +78,8 @@ def draw_of(labels: np.ndarray, count: int, unlabelled: int, draw: int) -> tuple
 def measure(
     recipe: str, base: str, rows: dict[str, list], pool: list[str], test: tuple[list[str], np.ndarray]
 ) -> dict[str, Any]:
-    """Trains once: the accuracy on the test rows, the same without what n-grams add, the seconds of training."""
+    """Trains once: accuracy and calibration error on the test rows, the accuracy without what n-grams add, the error
+    without the temperature, the seconds of training."""
     settings: dict[str, Any] = {"data.label_names": LABELS, "data.test_fraction": 0}
     if base:
         settings["model.base"] = base
@@ -90,8 +93,11 @@ def measure(
     logits = model.logits(test[0])
     ngrams = compute_ngrams(model.network, model.tokenizer.encode(test[0], max_length, content=True))
     accuracy, encoder_alone = (float((found.argmax(axis=1) == test[1]).mean()) for found in (logits, logits - ngrams))
-    seconds = made.metrics["training_seconds"]
-    return {"accuracy": accuracy, "encoder_alone": encoder_alone, "training_seconds": seconds}
+    ece, uncalibrated = (
+        calibration_metrics(softmax(logits / divisor, axis=1), test[1])["ece"] for divisor in (model.temperature, 1)
+    )
+    found = {"accuracy": accuracy, "encoder_alone": encoder_alone, "ece": ece, "ece_uncalibrated": uncalibrated}
+    return found | {"training_seconds": made.metrics["training_seconds"]}
 
 
 def summary(runs: list[dict[str, Any]], measured: str = "accuracy") -> dict[str, dict[int, str]]:

@@ -5,7 +5,13 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from submillion.inference.calibration import calibration_metrics, coverage_curve, fit_temperature
+from submillion.inference.calibration import (
+    SHARPENED,
+    calibration_metrics,
+    coverage_curve,
+    fit_temperature,
+    fit_temperature_to_neighbours,
+)
 
 
 def calibrated(rows: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +48,20 @@ def test_rows_that_are_all_right_or_all_wrong_leave_it_at_one_too(right: bool) -
     assert fit_temperature(3.0 * np.eye(2)[labels if right else 1 - labels], labels) == 1.0
     labels[0] = 1 - labels[0]
     assert fit_temperature(3.0 * np.eye(2)[np.arange(200) % 2], labels) != 1.0
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_neighbours_that_say_what_the_model_does_give_the_temperature_that_sharpens_them(temperature: float) -> None:
+    logits, _ = calibrated(200)
+    told = softmax(logits / temperature, axis=1)
+    assert fit_temperature_to_neighbours(logits, told) == pytest.approx(temperature / SHARPENED, rel=1e-3)
+    assert fit_temperature_to_neighbours(logits[:99], told[:99]) == 1.0, "too few"
+
+
+def test_neighbours_give_a_label_without_rows_nothing() -> None:
+    logits, _ = calibrated(200)
+    told = np.hstack([softmax(logits[:, :2], axis=1), np.zeros((200, 1))])
+    assert np.isfinite(fit_temperature_to_neighbours(logits, told))
 
 
 def test_the_error_by_hand() -> None:

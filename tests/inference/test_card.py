@@ -224,7 +224,8 @@ def test_figures_that_are_of_int8_say_so() -> None:
 
 
 def test_what_a_temperature_takes_is_told_whole() -> None:
-    assert "a temperature takes 100 validation rows to fit, some of them right and some wrong." in made()
+    told = "a temperature takes 100 validation rows to fit, some of them right and some wrong, or 100 unlabelled texts."
+    assert told in made() and told in made(splits=())
 
 
 def test_the_most_frequent_mistakes_are_named() -> None:

@@ -28,6 +28,7 @@ from news import (
     write_csv,
 )
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import interrupt_at_step
@@ -40,11 +41,12 @@ from submillion.errors import BaseModelError, BudgetError, ConfigError, DataErro
 from submillion.inference import learning
 from submillion.inference import train as train_module
 from submillion.inference.classifier import Classifier
-from submillion.inference.train import TrainResult, train
+from submillion.inference.train import TrainResult, print_summary, train
 from submillion.model.classifier import TextClassifier
 from submillion.training import selftraining
 from submillion.training.artefact import Artefact
 from submillion.training.loop import FitResult, TokenRows
+from submillion.training.selftraining import SelfLabelled
 
 HEAD = (32 * 32 + 32) + (32 * 3 + 3)  # hidden 32, 3 labels: dense, out_proj
 ADAPTERS = 2 * 2 * 2 * (32 + 32)  # 2 layers, query and value, rank 2
@@ -118,6 +120,42 @@ def test_a_run_tells_how_many_texts_it_labelled_itself(few_labels: tuple[TrainRe
     assert str(made.folder.parent.parent) not in card
     assert made.metrics["steps"] == -(-EPOCHS // 2) * -(-(12 + count) // 16), "half of the passes"
     assert without.metrics["steps"] == EPOCHS
+
+
+def test_without_validation_rows_the_texts_neighbours_calibrate(
+    few_labels: tuple[TrainResult, TrainResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, without = few_labels
+    temperature = made.metrics["temperature"]
+    assert made.classifier.temperature == Artefact.load(made.folder).calibration["temperature"] == temperature != 1
+    assert made.metrics["temperature_fitted_to"] == "unlabelled"
+    assert without.metrics["temperature"] == 1.0 and "temperature_fitted_to" not in without.metrics
+    told = f"temperature {temperature:.2f}, fitted to what neighbours say of unlabelled texts."
+    assert told in (made.folder / "README.md").read_text("utf-8")
+    print_summary(made, Console(width=100))
+    assert f"temperature {temperature:.2f}, by the unlabelled texts" in capsys.readouterr().out
+
+
+def test_the_temperature_is_fitted_to_what_neighbours_say_of_the_same_texts(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[np.ndarray] = []
+    fitted = train_module.fit_temperature_to_neighbours
+    monkeypatch.setattr(
+        train_module, "fit_temperature_to_neighbours", lambda *given: compared.extend(given) or fitted(*given)
+    )
+    rows = news_rows(104, seed=3)
+    rows = rows[:12] + [rows[row] for row in 12 + np.random.default_rng(0).permutation(300)]
+    texts, labels = zip(*rows, strict=True)
+    pool = write_csv(tmp_path / "pool.csv", [[text] for text in texts[12:]], header=["text"])
+    given = {"data__validation_fraction": 0, "data__test_fraction": 0, "data__unlabelled": str(pool)}
+    few = {"text": list(texts[:12]), "label": list(labels[:12])}
+    made = train(data=few, overrides=run_of(tiny_base, tmp_path, train__head_first=True, **given))
+    logits, probabilities = compared
+    assert logits == pytest.approx(made.classifier.logits(texts[12:]), abs=1e-3)
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+    right = probabilities.argmax(axis=1) == [made.classifier.label_names.index(label) for label in labels[12:]]
+    assert right.mean() > 0.6, "in the texts' own order: by chance a third"
 
 
 def test_a_run_with_unlabelled_texts_can_be_repeated(
@@ -332,7 +370,7 @@ def features_seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     seen: list[np.ndarray] = []
     original = learning.self_label
 
-    def self_label(features: np.ndarray, labels: np.ndarray, *rest: Any) -> tuple[np.ndarray, ...]:
+    def self_label(features: np.ndarray, labels: np.ndarray, *rest: Any) -> SelfLabelled:
         seen.extend((features, *rest[:2]))
         return original(features, labels, *rest)
 

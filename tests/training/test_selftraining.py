@@ -1,5 +1,7 @@
 """Self-training: a few labels and the shape of the unlabelled rows give more right labels than the few alone."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -33,19 +35,21 @@ def test_it_labels_better_than_the_few_rows_alone(seed: int) -> None:
     features, labels = blobs([2, 2, 2], 0.45, seed)
     unlabelled, truth = blobs([300, 300, 300], 0.35, seed + 100)
     alone = LogisticRegression(C=10).fit(features, labels).predict(unlabelled)
-    rows, found, again, _ = self_label(features, labels, unlabelled, unlabelled)
-    assert (found == truth[rows]).mean() > (alone[rows] == truth[rows]).mean()
-    assert (again == truth).mean() > (alone == truth).mean(), "and of other rows, here the same"
-    assert rows.dtype == found.dtype == np.int64 and (np.diff(rows) > 0).all()
+    made = self_label(features, labels, unlabelled, unlabelled)
+    assert (made.labels == truth[made.rows]).mean() > (alone[made.rows] == truth[made.rows]).mean()
+    assert (made.answers == truth).mean() > (alone == truth).mean(), "and of other rows, here the same"
+    assert made.rows.dtype == made.labels.dtype == np.int64 and (np.diff(made.rows) > 0).all()
+    assert made.probabilities.shape == (900, 3) and made.probabilities.sum(axis=1) == pytest.approx(1)
+    assert (made.probabilities.argmax(axis=1) == truth).mean() > (alone == truth).mean()
 
 
 def test_it_takes_four_in_five_in_the_labelled_rows_proportions() -> None:
     features, labels = blobs([4, 2, 2], 0.05, 0)
     unlabelled, truth = blobs([400, 200, 200], 0.05, 1)
     advanced: list[int] = []
-    rows, found, *_ = self_label(features, labels, unlabelled, NONE, advance=advanced.append)
-    assert np.bincount(found).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]
-    assert (found == truth[rows]).all()
+    made = self_label(features, labels, unlabelled, NONE, advance=advanced.append)
+    assert np.bincount(made.labels).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]
+    assert (made.labels == truth[made.rows]).all() and len(made.answers) == 0
     assert advanced == STEPS * [800], "a run to see what the texts hold, and one in the labelled rows' proportions"
 
 
@@ -53,17 +57,18 @@ def test_it_takes_four_in_five_in_the_labelled_rows_proportions() -> None:
 def test_texts_in_other_proportions_than_the_labelled_rows_are_labelled_in_their_own(seed: int) -> None:
     features, labels = blobs([4, 4, 4], 0.3, seed)
     unlabelled, truth = blobs([420, 120, 60], 0.25, seed + 100)
-    rows, found, again, proportions = self_label(features, labels, unlabelled, unlabelled)
-    assert proportions == pytest.approx([0.7, 0.2, 0.1], abs=0.06)
-    assert (found == truth[rows]).mean() > 0.98 and (again == truth).mean() > 0.97
-    assert np.bincount(found) / len(unlabelled) == pytest.approx(SHARE * proportions, abs=0.01)
+    made = self_label(features, labels, unlabelled, unlabelled)
+    assert made.proportions == pytest.approx([0.7, 0.2, 0.1], abs=0.06)
+    assert (made.labels == truth[made.rows]).mean() > 0.98 and (made.answers == truth).mean() > 0.97
+    assert np.bincount(made.labels) / len(unlabelled) == pytest.approx(SHARE * made.proportions, abs=0.01)
 
 
 def test_texts_in_nearly_the_labelled_rows_proportions_are_labelled_in_these() -> None:
     features, labels = blobs([4, 4, 4], 0.1, 0)
     unlabelled, _ = blobs([220, 200, 180], 0.1, 1)
-    *_, proportions = self_label(features, labels, unlabelled, NONE)
-    assert proportions.tolist() == [1 / 3] * 3, "a thirtieth away, which may be a mistake"
+    assert self_label(features, labels, unlabelled, NONE).proportions.tolist() == [1 / 3] * 3, (
+        "a thirtieth away, which may be a mistake"
+    )
 
 
 def test_features_of_length_one() -> None:
@@ -80,7 +85,8 @@ def test_the_length_of_a_feature_says_nothing() -> None:
         self_label(of_length_one(few), labels, of_length_one(texts), of_length_one(texts[:5]))
         for few, texts in ((features, unlabelled), (features * 7, stretched))
     )
-    assert [left.tolist() for left in found] == [right.tolist() for right in expected]
+    for left, right in zip(astuple(found), astuple(expected), strict=True):
+        assert left == pytest.approx(right, abs=1e-6)
 
 
 def test_a_row_that_its_neighbours_contradict_gets_their_label() -> None:
@@ -124,8 +130,8 @@ def test_neighbours_are_symmetric_and_nobodys_own() -> None:
 def test_a_label_without_labelled_rows_is_never_given() -> None:
     features, labels = blobs([3, 0, 3], 0.1, 0)
     unlabelled, _ = blobs([20, 20, 20], 0.1, 1)
-    _, found, others, _ = self_label(features, labels, unlabelled, unlabelled)
-    assert set(found.tolist()) == set(others.tolist()) == {0, 2}
+    made = self_label(features, labels, unlabelled, unlabelled)
+    assert set(made.labels.tolist()) == set(made.answers.tolist()) == {0, 2} and made.probabilities.shape == (60, 2)
 
 
 def test_the_surest_of_a_model_are_taken_in_proportion() -> None:
@@ -142,8 +148,8 @@ def test_a_row_that_two_labels_want_goes_to_the_more_probable() -> None:
 
 def test_fewer_unlabelled_rows_than_labels_are_enough() -> None:
     features, labels = blobs([2, 2, 2], 0.1, 0)
-    rows, found, *_ = self_label(features, labels, features[:1], NONE)
-    assert rows.tolist() == [0] and found.tolist() == [0]
+    made = self_label(features, labels, features[:1], NONE)
+    assert made.rows.tolist() == [0] and made.labels.tolist() == [0]
 
 
 def test_names_beside_the_rows_that_they_name_agree_with_these() -> None:
@@ -159,7 +165,7 @@ def test_names_weigh_more_than_rows_and_do_not_count_in_the_proportions() -> Non
     named, of = np.concatenate([features, CENTRES]), np.concatenate([labels, np.arange(3)])
     right = []
     for given in ((features, labels, unlabelled, NONE), (named, of, unlabelled, NONE, 3)):
-        rows, found, *_ = self_label(*given)
-        right.append((found == truth[rows]).mean())
+        made = self_label(*given)
+        right.append((made.labels == truth[made.rows]).mean())
     assert right[0] < right[1]
-    assert np.bincount(found).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]
+    assert np.bincount(made.labels).tolist() == [SHARE * 400, SHARE * 200, SHARE * 200]

@@ -257,7 +257,7 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
     if "validation" in metrics:
         chosen = ["the step that was kept"]
         chosen += ["the weight of the n-grams"] * (metrics.get("ngram_weight", 1.0) != 1.0)
-        chosen += ["the temperature of the probabilities"] * (metrics["temperature"] != 1.0)
+        chosen += ["the temperature of the probabilities"] * (metrics.get("temperature_fitted_to") == "validation")
         told.append(f"The validation rows chose {_listed(chosen)}.")
     if "test" in metrics:
         told.append("The test rows were read once, at the end.")
@@ -302,7 +302,7 @@ def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -
     encoder_alone = "The plots are of the training of adapters and head, without the n-grams, which came after."
     pictures = [encoder_alone] * ("ngram_weight" in metrics) + list(_pictures(plots))
     if not split:
-        return "\n\n".join(["Nothing was measured: no rows were held out.", *pictures])
+        return "\n\n".join([f"Nothing was measured: no rows were held out. {_temperature(metrics)}", *pictures])
     lines = [_measured(name, metrics[name]) for name in ("test", "validation") if name in metrics]
     header = ("rows", "n", "accuracy", "95% interval", "macro-F1", "loss", "calibration error")
     per_label = [
@@ -396,16 +396,15 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
 
 
 def _temperature(metrics: Mapping[str, Any]) -> str:
-    if metrics["temperature"] != 1.0:
-        before = metrics[_headline(metrics)]["ece_uncalibrated"]
+    if metrics["temperature"] == 1.0:
         return (
-            f"Probabilities are calibrated with temperature {metrics['temperature']:.2f}, fitted on the validation "
-            f"rows; without it the calibration error would be {before:.1%}."
+            f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, some of "
+            f"them right and some wrong, or {LEAST_ROWS} unlabelled texts."
         )
-    return (
-        f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, some of them "
-        "right and some wrong."
-    )
+    split, fitted_to = _headline(metrics), metrics["temperature_fitted_to"]
+    rows = {"validation": "the validation rows", "unlabelled": "what neighbours say of unlabelled texts"}[fitted_to]
+    before = f"; without it the calibration error would be {metrics[split]['ece_uncalibrated']:.1%}" if split else ""
+    return f"Probabilities are calibrated with temperature {metrics['temperature']:.2f}, fitted to {rows}{before}."
 
 
 def _precision(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from submillion.training.ngram_fit import fit_ngrams, latent_ngrams, ngram_weigh
 from submillion.training.progress import progress
 from submillion.training.selftraining import (
     STEPS,
+    SelfLabelled,
     agreement,
     neighbours,
     of_length_one,
@@ -34,6 +35,9 @@ from submillion.training.tensorboard import Record
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+MOST_TEXTS = 1_000  # that probabilities are calibrated on: AG News' temperature moves by a hundredth with more
 
 
 @dataclass(frozen=True)
@@ -77,23 +81,37 @@ class Run:
         )
 
 
-def learn(run: Run, console: "Console", on_record: Record | None) -> tuple[FitResult, TokenRows, dict[str, Any]]:
-    """Trains the adapters and the head, on the labelled rows and on the unlabelled texts that get a label.
+@dataclass(frozen=True)
+class Learned:
+    """How training went, and what it learned from."""
 
-    Returns how it went, the rows it learned from, and what there is to say of labels; `add_ngrams` comes next.
-    """
+    result: FitResult
+    rows: TokenRows
+    metrics: dict[str, Any]  # what there is to say of labels
+    # Some of the texts without labels, and the probabilities that their neighbours give these: fp64 [texts, labels].
+    neighbours: tuple[Tokens, np.ndarray] | None = None
+
+
+def learn(run: Run, console: "Console", on_record: Record | None) -> Learned:
+    """Trains the adapters and the head, on the labelled rows and on the unlabelled texts that get a label; `add_ngrams`
+    comes next."""
     metrics: dict[str, Any] = {}
     if run.config.data.label_template:
         run, metrics["label_names"] = _with_label_names(run, console)
-    texts, learned, interrupted = run.texts, run.train, None
-    if run.corpus.unlabelled:
-        chosen, labels, found, interrupted = _self_labelled(run, console)
-        joined = Tokens.joined([run.train.tokens, run.unlabelled.take(chosen)])
-        learned = TokenRows(joined, np.concatenate([run.train.labels, labels]))
-        texts = texts + [run.corpus.unlabelled[row] for row in chosen]
-        metrics |= {"self_labelled": len(chosen)} | found
-        run = run if interrupted else _in_half_the_passes(run, console)
-    return interrupted or run.fit(texts, learned, on_record), learned, metrics
+    if not run.corpus.unlabelled:
+        return Learned(run.fit(run.texts, run.train, on_record), run.train, metrics)
+    labelled, found, interrupted = _self_labelled(run, console)
+    metrics |= {"self_labelled": 0 if interrupted else len(labelled.rows)} | found
+    if interrupted:
+        return Learned(interrupted, run.train, metrics)
+    joined = Tokens.joined([run.train.tokens, run.unlabelled.take(labelled.rows)])
+    rows = TokenRows(joined, np.concatenate([run.train.labels, labelled.labels]))
+    texts = run.texts + [run.corpus.unlabelled[row] for row in labelled.rows]
+    result = _in_half_the_passes(run, console).fit(texts, rows, on_record)
+    some = np.linspace(0, len(run.unlabelled) - 1, min(MOST_TEXTS, len(run.unlabelled))).round().astype(np.int64)
+    probabilities = np.zeros((len(some), len(run.corpus.label_names)))
+    probabilities[:, np.unique(run.corpus.train.labels)] = labelled.probabilities[some]
+    return Learned(result, rows, metrics, (run.unlabelled.take(some), probabilities))
 
 
 def add_ngrams(run: Run, learned: TokenRows, console: "Console") -> dict[str, Any]:
@@ -136,16 +154,14 @@ def _with_label_names(run: Run, console: "Console") -> tuple[Run, dict[str, Any]
     return replace(run, texts=run.texts + sentences, train=train, names=len(labels)), found
 
 
-def _self_labelled(
-    run: Run, console: "Console"
-) -> tuple[np.ndarray, np.ndarray, dict[str, dict[str, float]], FitResult | None]:
-    """Sorted int64 indices of the unlabelled texts that become training rows, and the int64 label of each.
+def _self_labelled(run: Run, console: "Console") -> tuple[SelfLabelled, dict[str, dict[str, float]], FitResult | None]:
+    """The unlabelled texts that become training rows, and the label of each.
 
     A regression on the pretrained features gives them, to the surest; or, where there are validation rows enough to
     tell that they are better at it, adapters trained on the labelled rows alone, to all. Returns also, for
     metrics.json, the share of the validation rows that each gets right, where both were tried, and the proportions of
     the labels in the texts, where they are not the training rows'. The network's parameters are afterwards what they
-    were, unless Ctrl-C ended that training: then it is the last thing returned, and no text gets a label.
+    were, unless Ctrl-C ended that training: then it is the last thing returned.
     """
     network, held_out = run.network, run.validation.tokens
     enough = len(held_out) >= LEAST_ROWS
@@ -153,22 +169,23 @@ def _self_labelled(
         held_out = held_out.take(np.empty(0, dtype=np.int64))
     known, texts, others = _features(run, held_out)
     with progress("labels", STEPS * len(run.unlabelled), run.world.is_first) as advance:
-        rows, labels, answers, proportions = self_label(known, run.train.labels, texts, others, run.names, advance)
-    found = _told_proportions(run, proportions, console)
+        labelled = self_label(known, run.train.labels, texts, others, run.names, advance)
+    found = _told_proportions(run, labelled.proportions, console)
     if not enough:
-        return rows, labels, found | {"self_labelling": {}}, None
+        return labelled, found | {"self_labelling": {}}, None
     untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
     result = run.fit(run.texts, run.train)
     if result.interrupted:
-        return rows[:0], labels[:0], found | {"self_labelling": {}}, result
-    given = {"regression": answers, "adapters": run.computed("validation", compute_logits, held_out).argmax(axis=1)}
+        return labelled, found | {"self_labelling": {}}, result
+    by_adapters = run.computed("validation", compute_logits, held_out).argmax(axis=1)
+    given = {"regression": labelled.answers, "adapters": by_adapters}
     right = {name: float((answer == run.validation.labels).mean()) for name, answer in given.items()}
     for name, share in right.items():
         console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
     if right["adapters"] > right["regression"]:
-        rows, labels = np.arange(len(texts)), _by_adapters(run, known, texts, proportions)
+        labelled = _by_adapters(run, known, texts, labelled)
     network.load_state_dict(untrained, strict=False)
-    return rows, labels, found | {"self_labelling": right}, None
+    return labelled, found | {"self_labelling": right}, None
 
 
 def _in_half_the_passes(run: Run, console: "Console") -> Run:
@@ -199,9 +216,9 @@ def _told_proportions(run: Run, proportions: np.ndarray, console: "Console") -> 
     return {"label_proportions": dict(zip(names, proportions.tolist(), strict=True))}
 
 
-def _by_adapters(run: Run, known: np.ndarray, texts: np.ndarray, proportions: np.ndarray) -> np.ndarray:
-    """int64 [texts]: the label that the trained network gives each of the unlabelled texts, once its probabilities have
-    gone to neighbours.
+def _by_adapters(run: Run, known: np.ndarray, texts: np.ndarray, labelled: SelfLabelled) -> SelfLabelled:
+    """The label that the trained network gives each of the unlabelled texts, once its probabilities have gone to
+    neighbours, in the proportions that there are.
 
     known and texts: what `_features` found of the training rows and of the texts. What is near to what is told by these
     and by the trained encoder's pooled state, side by side.
@@ -214,8 +231,8 @@ def _by_adapters(run: Run, known: np.ndarray, texts: np.ndarray, proportions: np
     trained = [of_length_one(run.computed("features", compute_pooled, of)) for of in (run.train.tokens, run.unlabelled)]
     known, texts = np.hstack([trained[0], known]), np.hstack([trained[1], texts])
     graph = neighbours(np.concatenate([known[: len(labels)], texts]))
-    probabilities = spread(graph, labels, softmax(logits.astype(np.float64), axis=1), proportions)
-    return classes[probabilities.argmax(axis=1)]
+    found = spread(graph, labels, softmax(logits.astype(np.float64), axis=1), labelled.proportions)
+    return replace(labelled, rows=np.arange(len(texts)), labels=classes[found.argmax(axis=1)], probabilities=found)
 
 
 def _features(run: Run, held_out: Tokens) -> list[np.ndarray]:

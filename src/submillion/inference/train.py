@@ -21,11 +21,16 @@ from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError
-from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fit_temperature
+from submillion.inference.calibration import (
+    LEAST_ROWS,
+    calibration_metrics,
+    fit_temperature,
+    fit_temperature_to_neighbours,
+)
 from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import render_card, scaled, short_name, stopped_early
 from submillion.inference.classifier import Classifier
-from submillion.inference.learning import Run, add_ngrams, learn, name_sentences
+from submillion.inference.learning import Learned, Run, add_ngrams, learn, name_sentences
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
 from submillion.inference.predict import predict_file
@@ -100,21 +105,19 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
     run = _prepared(resolved.config, data, world, console)
     start = time.perf_counter()
     with event_writer(output.tensorboard if world.is_first else "") as on_record:
-        result, learned, metrics = learn(run, console, on_record)
-    with nullcontext() if result.interrupted else _interrupts_held(world):
-        metrics |= add_ngrams(run, learned, console)
+        learned = learn(run, console, on_record)
+    with nullcontext() if learned.result.interrupted else _interrupts_held(world):
+        metrics = learned.metrics | add_ngrams(run, learned.rows, console)
         seconds = time.perf_counter() - start
-        trained = _measured_and_saved(run, result, learned, metrics, seconds)
+        trained = _measured_and_saved(run, learned, metrics, seconds)
         if summary and world.is_first:
             print_summary(trained, console)
     return trained
 
 
-def _measured_and_saved(
-    run: Run, result: FitResult, learned: TokenRows, metrics: dict[str, Any], seconds: float
-) -> TrainResult:
+def _measured_and_saved(run: Run, learned: Learned, metrics: dict[str, Any], seconds: float) -> TrainResult:
     """What a run leaves, in its folder and in hand. seconds: of the training; metrics: what there is to say so far."""
-    output, world = run.config.output, run.world
+    output, world, result = run.config.output, run.world, learned.result
     metrics |= _measured(run, learned)
     metrics |= {name: getattr(result, name) for name in ("best_step", "steps", "planned_steps", "interrupted")}
     metrics["parameters"] = _parameter_counts(run.network, run.plan)
@@ -219,28 +222,38 @@ def _window(config: Config, tokenizer: Tokenizer, known: Tokens) -> int:
     return window
 
 
-def _measured(run: Run, learned: TokenRows) -> dict[str, Any]:
+def _measured(run: Run, learned: Learned) -> dict[str, Any]:
     """What metrics.json says of the validation and the test rows, of the temperature, and of int8, tried on the former:
     where they are few on the rows it learned from too."""
     from scipy.special import softmax
 
     tried = run.validation.tokens
     if len(tried) < LEAST_ROWS:
-        tried = Tokens.joined([tried, learned.tokens])
+        tried = Tokens.joined([tried, learned.rows.tokens])
     int8 = try_int8(run.network, tried, run.config.train.eval_batch_size, run.compute, run.world)
     metrics: dict[str, Any] = {"int8": int8} if int8 else {}
-    temperature = 1.0
-    for name, rows in (("validation", run.validation), ("test", run.test)):
-        if not len(rows):
-            continue
-        logits = run.computed(name, compute_logits, rows.tokens)
-        metrics[name] = classification_metrics(logits, rows.labels, run.corpus.label_names)
-        if name == "validation":
-            temperature = fit_temperature(logits, rows.labels)
-        for key, divisor in (("ece_uncalibrated", 1.0), ("ece", temperature)):
-            probabilities = softmax(logits.astype(np.float64) / divisor, axis=1)
+    splits = {name: rows for name, rows in (("validation", run.validation), ("test", run.test)) if len(rows)}
+    logits = {name: run.computed(name, compute_logits, rows.tokens) for name, rows in splits.items()}
+    metrics |= _calibrated(run, learned, logits)
+    for name, rows in splits.items():
+        metrics[name] = classification_metrics(logits[name], rows.labels, run.corpus.label_names)
+        for key, divisor in (("ece_uncalibrated", 1.0), ("ece", metrics["temperature"])):
+            probabilities = softmax(logits[name].astype(np.float64) / divisor, axis=1)
             metrics[name][key] = calibration_metrics(probabilities, rows.labels)["ece"]
-    return metrics | {"temperature": temperature}
+    return metrics
+
+
+def _calibrated(run: Run, learned: Learned, logits: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The temperature, and where it is not 1 what it was fitted to: the validation rows, or where these are few what
+    neighbours say of unlabelled texts."""
+    temperature, fitted_to = 1.0, "validation"
+    if len(run.validation) >= LEAST_ROWS:
+        temperature = fit_temperature(logits["validation"], run.validation.labels)
+    elif learned.neighbours:
+        texts, probabilities = learned.neighbours
+        temperature = fit_temperature_to_neighbours(run.computed("texts", compute_logits, texts), probabilities)
+        fitted_to = "unlabelled"
+    return {"temperature": temperature} | ({"temperature_fitted_to": fitted_to} if temperature != 1 else {})
 
 
 def _fitting_shape(config: Config, base: Base) -> EncoderShape:
@@ -358,13 +371,14 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         if split in metrics:
             yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
             yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
-    if metrics["temperature"] != 1.0:
-        split = "test" if "test" in metrics else "validation"
-        before, after = metrics[split]["ece_uncalibrated"], metrics[split]["ece"]
-        yield (
-            "calibration error",
-            f"{after:.2%} ({split}; {before:.2%} before temperature {metrics['temperature']:.2f})",
-        )
+    temperature, by_texts = metrics["temperature"], metrics.get("temperature_fitted_to") == "unlabelled"
+    by = ", by the unlabelled texts" if by_texts else ""
+    measured = [split for split in ("test", "validation") if split in metrics]
+    if temperature != 1.0 and measured:
+        before, after = metrics[measured[0]]["ece_uncalibrated"], metrics[measured[0]]["ece"]
+        yield "calibration error", f"{after:.2%} ({measured[0]}; {before:.2%} before temperature {temperature:.2f}{by})"
+    elif temperature != 1.0:
+        yield "calibration", f"temperature {temperature:.2f}{by}"
     yield "trainable", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} parameters"
     yield "training", f"{metrics['training_seconds']:.0f} s, {metrics['rows_per_second']:.0f} rows/s"
     if "int8" in metrics:

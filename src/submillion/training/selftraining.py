@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,17 @@ KEPT = 0.2  # of a row's own probabilities at each step on the way to its neighb
 LEAST_AGREEMENT = 0.3
 
 
+@dataclass(frozen=True)
+class SelfLabelled:
+    """What self-training found of rows that have no label."""
+
+    rows: np.ndarray  # sorted int64 indices of the surest of them
+    labels: np.ndarray  # int64, of each of these
+    probabilities: np.ndarray  # of all of them, from their neighbours: fp64 [texts, classes]
+    proportions: np.ndarray  # in which they got labels: fp64 [classes]
+    answers: np.ndarray  # int64 labels of other rows, by the regression that learned from the surest
+
+
 def agreement(features: np.ndarray, labels: np.ndarray, named: np.ndarray) -> tuple[float, bool]:
     """The share of rows that lie nearest to their own label's name, and whether names that do so are worth reading.
 
@@ -48,9 +60,8 @@ def self_label(
     others: np.ndarray,
     names: int = 0,
     advance: Callable[[int], None] = lambda rows: None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What `surest` returns of the unlabelled rows by a regression that learned from them, its int64 labels of others,
-    and the proportions in which it labelled, fp64 [classes].
+) -> SelfLabelled:
+    """Labels the unlabelled rows; a column of the classes is a label that occurs among the labelled rows, in order.
 
     features: [rows, hidden] of the labelled rows, of length 1 or of several parts of length 1, labels: int64 [rows],
     unlabelled: [texts, hidden], others: [others, hidden], for a look at how right it is. The last `names` of the
@@ -91,7 +102,7 @@ def self_label(
         probabilities, proportions = label(lambda _: own)
     rows, found = surest(probabilities, classes, proportions)
     answers = learn(rows, found).predict(others) if len(others) else np.empty(0, dtype=np.int64)
-    return rows, found, answers, proportions
+    return SelfLabelled(rows, found, probabilities, proportions, answers)
 
 
 def proportions_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
