@@ -3,7 +3,8 @@
 From AG News' training rows each draw takes some labelled ones a class and 2,000 others without their labels, trains by
 the recipe few-label with and without the unlabelled texts, and measures on a fixed sample of the official test rows.
 The results file is written after each size of each draw, so that a stop loses one. More labels, and another recipe:
---recipe agnews-minilm --rows 2500 --unlabelled 30000 --draws 3 --test-rows 7600.
+--recipe agnews-minilm --rows 2500 --unlabelled 30000 --draws 3 --test-rows 7600. --teacher DIR adds a third system: the
+texts' labels are those of a model trained likewise on another encoder, DIR.
 """
 
 import argparse
@@ -19,10 +20,10 @@ from benchmarks import report
 from benchmarks.rows import LABELS, NoData, data_folder, read_texts, write_texts
 from submillion.errors import SubmillionError
 from submillion.inference.calibration import calibration_metrics
-from submillion.inference.train import train
+from submillion.inference.train import TrainResult, train
 from submillion.training.loop import compute_ngrams
 
-TEXTS, ALONE = "with texts", "labels alone"
+TEXTS, ALONE, TAUGHT = "with texts", "labels alone", "taught"
 
 
 def main() -> int:
@@ -33,6 +34,9 @@ def main() -> int:
     )
     parser.add_argument("--recipe", default="few-label")
     parser.add_argument("--base", default="", help="folder or hub id of the recipe's encoder, where it is elsewhere")
+    parser.add_argument(
+        "--teacher", default="", help="folder or hub id of the encoder whose model labels the texts too"
+    )
     parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet; default $AGNEWS")
     parser.add_argument("--rows", nargs="+", type=int, default=[1, 8, 16, 64], help="labelled rows a class")
     parser.add_argument("--unlabelled", type=int, default=2_000, help="texts without labels")
@@ -52,9 +56,10 @@ def main() -> int:
             for count in given.rows:
                 chosen, others = draw_of(labels, count, given.unlabelled, draw)
                 rows = {"text": [texts[row] for row in chosen], "label": labels[chosen].tolist()}
-                for system in (TEXTS, ALONE):
-                    pool = [texts[row] for row in others] if system == TEXTS else []
-                    found = measure(given.recipe, given.base, rows, pool, test)
+                for system in (TEXTS, ALONE, TAUGHT) if given.teacher else (TEXTS, ALONE):
+                    pool = [] if system == ALONE else [texts[row] for row in others]
+                    teacher = given.teacher if system == TAUGHT else ""
+                    found = measure(given.recipe, given.base, rows, pool, test, teacher)
                     runs.append({"system": system, "rows_a_class": count, "draw": draw} | found)
                 options = {key: vars(given)[key] for key in ("recipe", "unlabelled", "test_rows")}
                 print(report.write_results([], {"options": options, "runs": runs}, suffix=suffix))
@@ -76,19 +81,24 @@ def draw_of(labels: np.ndarray, count: int, unlabelled: int, draw: int) -> tuple
 
 
 def measure(
-    recipe: str, base: str, rows: dict[str, list], pool: list[str], test: tuple[list[str], np.ndarray]
+    recipe: str, base: str, rows: dict[str, list], pool: list[str], test: tuple[list[str], np.ndarray], teacher: str
 ) -> dict[str, Any]:
-    """Trains once: accuracy and calibration error on the test rows, the accuracy without what n-grams add, the error
-    without the temperature, the seconds of training."""
+    """Trains once, or the teacher first: accuracy and calibration error on the test rows, the accuracy without what
+    n-grams add, the error without the temperature, the seconds of training."""
     settings: dict[str, Any] = {"data.label_names": LABELS, "data.test_fraction": 0}
-    if base:
-        settings["model.base"] = base
     with tempfile.TemporaryDirectory() as out:
-        settings |= {"output.dir": out, "output.assets": out}
         if pool:
             settings["data.unlabelled"] = str(Path(out) / "unlabelled.csv")
             write_texts(Path(settings["data.unlabelled"]), pool)
-        made = train(recipe, rows, settings)
+
+        def trained(name: str, encoder: str) -> TrainResult:
+            folder = str(Path(out) / name)
+            own = {"output.dir": folder, "output.assets": folder} | ({"model.base": encoder} if encoder else {})
+            return train(recipe, rows, settings | own)
+
+        if teacher:
+            settings["data.teacher"] = str(trained("teacher", teacher).folder)
+        made = trained("model", base)
     model, max_length = made.classifier, made.classifier.config.model.max_length
     logits = model.logits(test[0])
     ngrams = compute_ngrams(model.network, model.tokenizer.encode(test[0], max_length, content=True))

@@ -104,6 +104,9 @@ class DataConfig:
     """A file of more texts, without labels: those whose labels are surest become training rows too, labelled by a
     regression on the pretrained features; or all do, labelled by adapters trained on the labelled rows alone, where 100
     validation rows or more show these to be better. They and the labelled rows then train in half of train.epochs."""
+    teacher: str = ""
+    """A saved model of the same labels, ours or one that transformers saved, which labels all texts of data.unlabelled
+    in place of this run: a small encoder learns what a large one knows."""
     label_template: str = ""
     """A sentence with {} in a label name's place, such as "This text is about {}.": each name in it becomes a training
     row, where the pretrained encoder tells the labelled rows apart by the names alone. For a few rows, and names that
@@ -291,6 +294,8 @@ def without_effect(config: Config, validation_rows: int) -> list[str]:
         lines.append(f"model.revision = {model.revision}: {model.base} is not a hub id")
     if model.window != "auto" and model.window >= model.max_length:
         lines.append(f"model.window = {model.window}: no row is longer than model.max_length = {model.max_length}")
+    if config.data.teacher and not config.data.unlabelled:
+        lines.append(f"data.teacher = {config.data.teacher}: without data.unlabelled there are no texts to label")
     if lora.rank == 0:
         keys = ["lora.alpha", "lora.dropout", "lora.targets", "lora.layers"]
         keys += ["train.adapter_scale"] * (train.adapter_scale != 1)

@@ -5,13 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from submillion.inference.calibration import (
-    SHARPENED,
-    calibration_metrics,
-    coverage_curve,
-    fit_temperature,
-    fit_temperature_to_neighbours,
-)
+from submillion.inference.calibration import calibration_metrics, coverage_curve, fit_temperature
 
 
 def calibrated(rows: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -51,17 +45,16 @@ def test_rows_that_are_all_right_or_all_wrong_leave_it_at_one_too(right: bool) -
 
 
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
-def test_neighbours_that_say_what_the_model_does_give_the_temperature_that_sharpens_them(temperature: float) -> None:
+def test_probabilities_in_place_of_labels_give_the_temperature_that_they_were_made_with(temperature: float) -> None:
     logits, _ = calibrated(200)
     told = softmax(logits / temperature, axis=1)
-    assert fit_temperature_to_neighbours(logits, told) == pytest.approx(temperature / SHARPENED, rel=1e-3)
-    assert fit_temperature_to_neighbours(logits[:99], told[:99]) == 1.0, "too few"
+    assert fit_temperature(logits, told) == pytest.approx(temperature, rel=1e-3)
+    assert fit_temperature(logits[:99], told[:99]) == 1.0, "too few"
 
 
-def test_neighbours_give_a_label_without_rows_nothing() -> None:
-    logits, _ = calibrated(200)
-    told = np.hstack([softmax(logits[:, :2], axis=1), np.zeros((200, 1))])
-    assert np.isfinite(fit_temperature_to_neighbours(logits, told))
+def test_labels_are_probabilities_of_one() -> None:
+    logits, labels = calibrated(200, 2.0)
+    assert fit_temperature(logits, np.eye(3)[labels]) == fit_temperature(logits, labels)
 
 
 def test_the_error_by_hand() -> None:

@@ -35,11 +35,13 @@ from tiny import interrupt_at_step
 from torch import Tensor
 
 import submillion
+from submillion.cli import main
 from submillion.config import flat, resolve
 from submillion.data.tokenizer import Tokenizer
-from submillion.errors import BaseModelError, BudgetError, ConfigError, DataError
+from submillion.errors import ArtefactError, BaseModelError, BudgetError, ConfigError, DataError
 from submillion.inference import learning
 from submillion.inference import train as train_module
+from submillion.inference.calibration import fit_temperature
 from submillion.inference.classifier import Classifier
 from submillion.inference.train import TrainResult, print_summary, train
 from submillion.model.classifier import TextClassifier
@@ -128,7 +130,7 @@ def test_without_validation_rows_the_texts_neighbours_calibrate(
     made, without = few_labels
     temperature = made.metrics["temperature"]
     assert made.classifier.temperature == Artefact.load(made.folder).calibration["temperature"] == temperature != 1
-    assert made.metrics["temperature_fitted_to"] == "unlabelled"
+    assert made.metrics["temperature_fitted_to"] == "neighbours"
     assert without.metrics["temperature"] == 1.0 and "temperature_fitted_to" not in without.metrics
     told = f"temperature {temperature:.2f}, fitted to what neighbours say of unlabelled texts."
     assert told in (made.folder / "README.md").read_text("utf-8")
@@ -140,10 +142,8 @@ def test_the_temperature_is_fitted_to_what_neighbours_say_of_the_same_texts(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[np.ndarray] = []
-    fitted = train_module.fit_temperature_to_neighbours
-    monkeypatch.setattr(
-        train_module, "fit_temperature_to_neighbours", lambda *given: compared.extend(given) or fitted(*given)
-    )
+    fitted = train_module.fit_temperature
+    monkeypatch.setattr(train_module, "fit_temperature", lambda *given: compared.extend(given) or fitted(*given))
     rows = news_rows(104, seed=3)
     rows = rows[:12] + [rows[row] for row in 12 + np.random.default_rng(0).permutation(300)]
     texts, labels = zip(*rows, strict=True)
@@ -247,6 +247,66 @@ def labelled_and_not(tiny_base: Path, folder: Path, **changes: Any) -> TrainResu
     pool = write_csv(folder / "pool.csv", [[text] for text, _ in news_rows(40, seed=5)], header=["text"])
     held_out = {"data__validation_fraction": 0.4, "data__test_fraction": 0, "data__unlabelled": str(pool)}
     return train(data=news_rows(90, seed=6), overrides=run_of(tiny_base, folder, **held_out | changes))
+
+
+def taught(tiny_base: Path, folder: Path, teacher: Path, **changes: Any) -> TrainResult:
+    """12 labelled rows, none held out, and 120 texts without labels for the teacher."""
+    pool = write_csv(folder / "pool.csv", [[text] for text, _ in news_rows(40, seed=5)], header=["text"])
+    none_held_out = {"data__validation_fraction": 0, "data__test_fraction": 0}
+    given = none_held_out | {"data__unlabelled": str(pool), "data__teacher": str(teacher)}
+    return train(data=news_rows(4, seed=6), overrides=run_of(tiny_base, folder, **given | changes))
+
+
+def test_a_teacher_labels_all_texts_under_the_names_of_their_labels(
+    trained: TrainResult, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[TokenRows] = []
+    fit = learning.fit
+    monkeypatch.setattr(learning, "fit", lambda network, rows, *rest: learned.append(rows) or fit(network, rows, *rest))
+    names = trained.classifier.label_names[::-1]
+    made = taught(tiny_base, tmp_path, trained.folder, data__label_names=names)
+    texts = [text for text, _ in news_rows(40, seed=5)]
+    assert [names[label] for label in learned[0].labels[12:]] == trained.classifier.predict(texts)
+    assert made.metrics["teacher_labelled"] == 120 and "self_labelled" not in made.metrics
+    assert made.metrics["steps"] == -(-EPOCHS // 2) * -(-132 // 16), "half of the passes"
+
+
+def test_a_taught_model_is_calibrated_by_its_teacher_and_says_who_that_was(
+    trained: TrainResult, tiny_base: Path, tmp_path: Path
+) -> None:
+    made = taught(tiny_base, tmp_path, trained.folder)
+    texts = [text for text, _ in news_rows(40, seed=5)]
+    expected = fit_temperature(made.classifier.logits(texts), trained.classifier.predict_proba(texts))
+    assert made.classifier.temperature == pytest.approx(expected, rel=1e-3) != 1
+    assert made.metrics["temperature_fitted_to"] == "teacher"
+    card = (made.folder / "README.md").read_text("utf-8")
+    told = "all 120 unlabelled texts of pool.csv trained the model, with the labels that another model, "
+    assert told + trained.folder.name in card and str(trained.folder.parent) not in card
+    assert "fitted to what the other model says of unlabelled texts" in card
+
+
+def test_a_checkpoint_of_transformers_can_teach(tiny_base: Path, tmp_path: Path, fits: list[Any]) -> None:
+    stock = {"model__head": "stock", "model__pooling": "first", "train__epochs": 1}
+    saved = train(data=news_rows(30), overrides=run_of(tiny_base, tmp_path / "stock", **stock))
+    assert main(["export", str(saved.folder), "--to", "transformers", str(tmp_path / "merged")]) == 0
+    made = taught(tiny_base, tmp_path, tmp_path / "merged")
+    assert made.metrics["teacher_labelled"] == 120 and [rows for rows, _ in fits][1:] == [132]
+
+
+def test_a_teacher_of_other_labels_is_refused(trained: TrainResult, tiny_base: Path, tmp_path: Path) -> None:
+    names = {"data__label_names": ("Business", "Sports", "World", "Weather")}
+    with pytest.raises(ConfigError, match="labels Business, Sports, Weather, World, found Business, Sports, World"):
+        taught(tiny_base, tmp_path, trained.folder, **names)
+    with pytest.raises(ArtefactError, match="nowhere"):
+        taught(tiny_base, tmp_path, tmp_path / "nowhere")
+    assert not (tmp_path / "best_model" / "model.pt").exists()
+
+
+def test_a_teacher_without_texts_has_no_effect(
+    trained: TrainResult, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taught(tiny_base, tmp_path, trained.folder, data__unlabelled="")
+    assert "without data.unlabelled there are no texts to label" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("rate", "better"), [(2e-2, "adapters"), (1e-9, "regression")])

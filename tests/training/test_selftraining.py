@@ -10,12 +10,14 @@ from submillion.training.selftraining import (
     KEPT,
     NEIGHBOURS,
     SHARE,
+    SHARPENED,
     STEPS,
     _surest,
     agreement,
     neighbours,
     of_length_one,
     self_label,
+    sharpened,
     spread,
     surest,
 )
@@ -118,6 +120,13 @@ def test_spread_probabilities_are_as_many_as_the_proportions_have_it() -> None:
     found = spread(neighbours(np.concatenate([features, unlabelled])), labels, probabilities, np.array([0.75, 0.25]))
     assert found.shape == (80, 2) and found.sum(axis=1) == pytest.approx(1)
     assert found[:, 0].mean() == pytest.approx(0.75, abs=0.1), "three in four, where it was half"
+
+
+def test_sharpened_probabilities_keep_their_order_and_those_that_are_certain() -> None:
+    found = sharpened(np.array([[0.6, 0.3, 0.1], [1, 0, 0], [0.5, 0.5, 0]]))
+    assert found.sum(axis=1) == pytest.approx(1)
+    assert found[0, 0] / found[0, 1] == pytest.approx(2**SHARPENED)
+    assert found[1:].tolist() == [[1, 0, 0], [0.5, 0.5, 0]]
 
 
 def test_neighbours_are_symmetric_and_nobodys_own() -> None:

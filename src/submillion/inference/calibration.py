@@ -7,45 +7,28 @@ import numpy as np
 LEAST_ROWS = 100  # to fit a temperature on: fewer say too little to move it from 1
 BINS = 15
 COVERAGES = (1.0, 0.95, 0.9, 0.8)
-# Neighbours are less sure of a text's labels than right: their probabilities to this power give about the temperature
-# that the true labels give, on AG News, on its rows cut to four words, on BBC News and on BANKING77 (docs/log.md).
-SHARPENED = 2.2
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of the lowest cross-entropy of softmax(logits / temperature): Guo et al., 2017, arXiv:1706.04599.
 
-    logits float [rows, labels], labels int64 [rows]: validation rows, which nothing else was fitted to. Between 0.05
-    and 20; 1 where there are fewer than 100 rows, and where all of them are right or all wrong: then no temperature is
-    low or high enough. It never changes which label is predicted.
+    logits float [rows, labels], labels int64 [rows]: validation rows, which nothing else was fitted to; or, of texts
+    without labels, the probabilities of these, float [rows, labels]. Between 0.05 and 20; 1 where there are fewer than
+    100 rows, and where all of them are right or all wrong: then no temperature is low or high enough. It never changes
+    which label is predicted.
     """
-    if len(labels) < LEAST_ROWS or (logits.argmax(axis=1) == labels).mean() in (0, 1):
-        return 1.0
-    return _nearest_temperature(logits, np.eye(logits.shape[1])[labels])
-
-
-def fit_temperature_to_neighbours(logits: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature of texts without labels, by what their neighbours in `self_label` say of these.
-
-    logits float, probabilities float, both [rows, labels]. The temperature at which softmax(logits / temperature) comes
-    nearest to the probabilities ** SHARPENED, normalised; 1 where there are fewer than 100 rows. A model that learned
-    the labels it was told here is too sure of them; the neighbours, who said so, know how far they agreed.
-    """
-    if len(logits) < LEAST_ROWS:
-        return 1.0
-    sharpened = probabilities.astype(np.float64) ** SHARPENED
-    return _nearest_temperature(logits, sharpened / sharpened.sum(axis=1, keepdims=True))
-
-
-def _nearest_temperature(logits: np.ndarray, probabilities: np.ndarray) -> float:
-    """Between 0.05 and 20: where the cross-entropy of softmax(logits / temperature) to the probabilities is lowest."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
+    if len(labels) < LEAST_ROWS:
+        return 1.0
+    if labels.ndim == 1 and (logits.argmax(axis=1) == labels).mean() in (0, 1):
+        return 1.0
     exact = logits.astype(np.float64)
+    expected = np.eye(logits.shape[1])[labels] if labels.ndim == 1 else labels
 
     def cross_entropy(log_temperature: float) -> float:
-        return float(-(probabilities * log_softmax(exact / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
+        return float(-(expected * log_softmax(exact / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 

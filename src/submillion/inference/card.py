@@ -29,7 +29,7 @@ MOST_LABELS = 50  # rows of a table by label
 ALWAYS = {"model.head", "model.pooling", "model.max_length", "lora.rank", "lora.alpha", "lora.targets", "seed"}
 ALWAYS |= {f"train.{name}" for name in ("learning_rate", "epochs", "batch_size", "precision")}
 # In other parts of the card.
-ELSEWHERE = ("model.base", "model.revision", "data.source", "data.unlabelled", "data.label_names")
+ELSEWHERE = ("model.base", "model.revision", "data.source", "data.unlabelled", "data.teacher", "data.label_names")
 _NOT_MEASURED = (
     "Not measured. `submillion evaluate --data.source FILE --robustness --model DIR`, with this folder as DIR, "
     "measures noise, style, shift and an attack, and writes what it finds here."
@@ -251,6 +251,12 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
             f"Beside its training rows, {metrics['self_labelled']:,} of {len(corpus.unlabelled):,} unlabelled texts "
             f"of {text(short_name(config.data.unlabelled))} trained the model, with labels that it gave them itself."
         )
+    if "teacher_labelled" in metrics:
+        told.append(
+            f"Beside its training rows, all {metrics['teacher_labelled']:,} unlabelled texts of "
+            f"{text(short_name(config.data.unlabelled))} trained the model, with the labels that another model, "
+            f"{text(short_name(config.data.teacher))}, gives them."
+        )
     if shares := metrics.get("label_proportions"):
         named = [f"{text(name)} {share:.0%}" for name, share in shares.items()]
         told.append(f"It gave them in other proportions than its training rows have: {_listed(named)}.")
@@ -401,8 +407,12 @@ def _temperature(metrics: Mapping[str, Any]) -> str:
             f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, some of "
             f"them right and some wrong, or {LEAST_ROWS} unlabelled texts."
         )
-    split, fitted_to = _headline(metrics), metrics["temperature_fitted_to"]
-    rows = {"validation": "the validation rows", "unlabelled": "what neighbours say of unlabelled texts"}[fitted_to]
+    split = _headline(metrics)
+    rows = {
+        "validation": "the validation rows",
+        "neighbours": "what neighbours say of unlabelled texts",
+        "teacher": "what the other model says of unlabelled texts",
+    }[metrics["temperature_fitted_to"]]
     before = f"; without it the calibration error would be {metrics[split]['ece_uncalibrated']:.1%}" if split else ""
     return f"Probabilities are calibrated with temperature {metrics['temperature']:.2f}, fitted to {rows}{before}."
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from submillion.config import Config
 from submillion.data.corpus import Corpus
 from submillion.data.tokenizer import Tokenizer, Tokens
+from submillion.errors import ConfigError
 from submillion.inference.calibration import LEAST_ROWS
+from submillion.inference.classifier import open_classifier
 from submillion.model.base import Base
 from submillion.model.budget import Plan
 from submillion.model.classifier import TextClassifier
@@ -29,6 +32,7 @@ from submillion.training.selftraining import (
     of_length_one,
     proportions_of,
     self_label,
+    sharpened,
     spread,
 )
 from submillion.training.tensorboard import Record
@@ -37,7 +41,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-MOST_TEXTS = 1_000  # that probabilities are calibrated on: AG News' temperature moves by a hundredth with more
+MOST_TEXTS = (
+    1_000  # that probabilities are calibrated on: twice or five times as many move the temperature by 2 % at most
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,19 @@ class Learned:
     result: FitResult
     rows: TokenRows
     metrics: dict[str, Any]  # what there is to say of labels
-    # Some of the texts without labels, and the probabilities that their neighbours give these: fp64 [texts, labels].
-    neighbours: tuple[Tokens, np.ndarray] | None = None
+    # Some of the texts without labels, and the probabilities of these by those who gave them: fp64 [texts, labels].
+    told: tuple[Tokens, np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """Labels for the unlabelled texts that become training rows, and what else there is to say."""
+
+    rows: np.ndarray  # sorted int64 indices of the texts that become training rows
+    labels: np.ndarray  # int64, of each of these
+    probabilities: np.ndarray  # of the labels of all texts, by who gave them: [texts, labels]
+    metrics: dict[str, Any]  # for metrics.json
+    interrupted: FitResult | None = None  # by Ctrl-C, while adapters trained to give labels: then none are given
 
 
 def learn(run: Run, console: "Console", on_record: Record | None) -> Learned:
@@ -100,18 +117,16 @@ def learn(run: Run, console: "Console", on_record: Record | None) -> Learned:
         run, metrics["label_names"] = _with_label_names(run, console)
     if not run.corpus.unlabelled:
         return Learned(run.fit(run.texts, run.train, on_record), run.train, metrics)
-    labelled, found, interrupted = _self_labelled(run, console)
-    metrics |= {"self_labelled": 0 if interrupted else len(labelled.rows)} | found
-    if interrupted:
-        return Learned(interrupted, run.train, metrics)
-    joined = Tokens.joined([run.train.tokens, run.unlabelled.take(labelled.rows)])
-    rows = TokenRows(joined, np.concatenate([run.train.labels, labelled.labels]))
-    texts = run.texts + [run.corpus.unlabelled[row] for row in labelled.rows]
+    given = _by_teacher(run, console) if run.config.data.teacher else _self_labelled(run, console)
+    metrics |= given.metrics
+    if given.interrupted:
+        return Learned(given.interrupted, run.train, metrics)
+    joined = Tokens.joined([run.train.tokens, run.unlabelled.take(given.rows)])
+    rows = TokenRows(joined, np.concatenate([run.train.labels, given.labels]))
+    texts = run.texts + [run.corpus.unlabelled[row] for row in given.rows]
     result = _in_half_the_passes(run, console).fit(texts, rows, on_record)
     some = np.linspace(0, len(run.unlabelled) - 1, min(MOST_TEXTS, len(run.unlabelled))).round().astype(np.int64)
-    probabilities = np.zeros((len(some), len(run.corpus.label_names)))
-    probabilities[:, np.unique(run.corpus.train.labels)] = labelled.probabilities[some]
-    return Learned(result, rows, metrics, (run.unlabelled.take(some), probabilities))
+    return Learned(result, rows, metrics, (run.unlabelled.take(some), given.probabilities[some]))
 
 
 def add_ngrams(run: Run, learned: TokenRows, console: "Console") -> dict[str, Any]:
@@ -154,14 +169,34 @@ def _with_label_names(run: Run, console: "Console") -> tuple[Run, dict[str, Any]
     return replace(run, texts=run.texts + sentences, train=train, names=len(labels)), found
 
 
-def _self_labelled(run: Run, console: "Console") -> tuple[SelfLabelled, dict[str, dict[str, float]], FitResult | None]:
-    """The unlabelled texts that become training rows, and the label of each.
+def _by_teacher(run: Run, console: "Console") -> Given:
+    """The labels that the model data.teacher gives all texts.
+
+    Raises ConfigError where its labels are others, and what `open_classifier` raises.
+    """
+    named = run.config.data.teacher
+    teacher, names = open_classifier(Path(named), world=run.world), run.corpus.label_names
+    if sorted(teacher.label_names) != sorted(names):
+        raise ConfigError(
+            f"data.teacher = {named}: expected a model of the labels {', '.join(sorted(names))}, "
+            f"found {', '.join(sorted(teacher.label_names))}\nfix: another model, or --data.label-names as it has them"
+        )
+    texts = run.corpus.unlabelled
+    with progress("labels", len(texts), run.world.is_first) as advance:
+        logits = teacher.logits(texts, advance=advance, world=run.world)
+    probabilities = teacher.probabilities(logits)[:, [teacher.label_names.index(name) for name in names]]
+    console.print(f"labels     of all {len(texts):,} texts by {named}", soft_wrap=True, highlight=False, markup=False)
+    return Given(np.arange(len(texts)), probabilities.argmax(axis=1), probabilities, {"teacher_labelled": len(texts)})
+
+
+def _self_labelled(run: Run, console: "Console") -> Given:
+    """The labels that this run gives the texts.
 
     A regression on the pretrained features gives them, to the surest; or, where there are validation rows enough to
-    tell that they are better at it, adapters trained on the labelled rows alone, to all. Returns also, for
-    metrics.json, the share of the validation rows that each gets right, where both were tried, and the proportions of
-    the labels in the texts, where they are not the training rows'. The network's parameters are afterwards what they
-    were, unless Ctrl-C ended that training: then it is the last thing returned.
+    tell that they are better at it, adapters trained on the labelled rows alone, to all. The metrics: how many texts,
+    the share of the validation rows that each gets right, where both were tried, and the proportions of the labels in
+    the texts, where they are not the training rows'. The network's parameters are afterwards what they were, unless
+    Ctrl-C ended that training.
     """
     network, held_out = run.network, run.validation.tokens
     enough = len(held_out) >= LEAST_ROWS
@@ -170,22 +205,25 @@ def _self_labelled(run: Run, console: "Console") -> tuple[SelfLabelled, dict[str
     known, texts, others = _features(run, held_out)
     with progress("labels", STEPS * len(run.unlabelled), run.world.is_first) as advance:
         labelled = self_label(known, run.train.labels, texts, others, run.names, advance)
-    found = _told_proportions(run, labelled.proportions, console)
-    if not enough:
-        return labelled, found | {"self_labelling": {}}, None
-    untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
-    result = run.fit(run.texts, run.train)
-    if result.interrupted:
-        return labelled, found | {"self_labelling": {}}, result
-    by_adapters = run.computed("validation", compute_logits, held_out).argmax(axis=1)
-    given = {"regression": labelled.answers, "adapters": by_adapters}
-    right = {name: float((answer == run.validation.labels).mean()) for name, answer in given.items()}
-    for name, share in right.items():
-        console.print(f"labels     {name}: {share:.2%} of the validation rows right", highlight=False)
-    if right["adapters"] > right["regression"]:
-        labelled = _by_adapters(run, known, texts, labelled)
-    network.load_state_dict(untrained, strict=False)
-    return labelled, found | {"self_labelling": right}, None
+    right: dict[str, float] = {}
+    metrics: dict[str, Any] = {"self_labelling": right} | _told_proportions(run, labelled.proportions, console)
+    if enough:
+        untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
+        result = run.fit(run.texts, run.train)
+        if result.interrupted:
+            none = np.empty(0, dtype=np.int64)
+            return Given(none, none, none, metrics | {"self_labelled": 0}, result)
+        by_adapters = run.computed("validation", compute_logits, held_out).argmax(axis=1)
+        for name, answers in (("regression", labelled.answers), ("adapters", by_adapters)):
+            right[name] = float((answers == run.validation.labels).mean())
+            console.print(f"labels     {name}: {right[name]:.2%} of the validation rows right", highlight=False)
+        if right["adapters"] > right["regression"]:
+            labelled = _by_adapters(run, known, texts, labelled)
+        network.load_state_dict(untrained, strict=False)
+    probabilities = np.zeros((len(texts), len(run.corpus.label_names)))
+    probabilities[:, np.unique(run.corpus.train.labels)] = labelled.probabilities
+    metrics |= {"self_labelled": len(labelled.rows)}
+    return Given(labelled.rows, labelled.labels, probabilities, metrics)
 
 
 def _in_half_the_passes(run: Run, console: "Console") -> Run:
@@ -232,7 +270,8 @@ def _by_adapters(run: Run, known: np.ndarray, texts: np.ndarray, labelled: SelfL
     known, texts = np.hstack([trained[0], known]), np.hstack([trained[1], texts])
     graph = neighbours(np.concatenate([known[: len(labels)], texts]))
     found = spread(graph, labels, softmax(logits.astype(np.float64), axis=1), labelled.proportions)
-    return replace(labelled, rows=np.arange(len(texts)), labels=classes[found.argmax(axis=1)], probabilities=found)
+    labels = classes[found.argmax(axis=1)]
+    return replace(labelled, rows=np.arange(len(texts)), labels=labels, probabilities=sharpened(found))
 
 
 def _features(run: Run, held_out: Tokens) -> list[np.ndarray]:

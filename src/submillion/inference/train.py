@@ -21,12 +21,7 @@ from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError
-from submillion.inference.calibration import (
-    LEAST_ROWS,
-    calibration_metrics,
-    fit_temperature,
-    fit_temperature_to_neighbours,
-)
+from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import render_card, scaled, short_name, stopped_early
 from submillion.inference.classifier import Classifier
@@ -244,15 +239,15 @@ def _measured(run: Run, learned: Learned) -> dict[str, Any]:
 
 
 def _calibrated(run: Run, learned: Learned, logits: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The temperature, and where it is not 1 what it was fitted to: the validation rows, or where these are few what
-    neighbours say of unlabelled texts."""
+    """The temperature, and where it is not 1 what it was fitted to: the validation rows, or where these are few the
+    labels that unlabelled texts may have."""
     temperature, fitted_to = 1.0, "validation"
     if len(run.validation) >= LEAST_ROWS:
         temperature = fit_temperature(logits["validation"], run.validation.labels)
-    elif learned.neighbours:
-        texts, probabilities = learned.neighbours
-        temperature = fit_temperature_to_neighbours(run.computed("texts", compute_logits, texts), probabilities)
-        fitted_to = "unlabelled"
+    elif learned.told:
+        texts, probabilities = learned.told
+        temperature = fit_temperature(run.computed("texts", compute_logits, texts), probabilities)
+        fitted_to = "teacher" if run.config.data.teacher else "neighbours"
     return {"temperature": temperature} | ({"temperature_fitted_to": fitted_to} if temperature != 1 else {})
 
 
@@ -289,7 +284,10 @@ def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Comp
     lines += [f"kernels    {kernels.built().reason}"] if compute.device.type == "cpu" else []
     lines += [f"processes  {world.size}, each with its share of every batch"] if world.size > 1 else []
     if corpus.unlabelled:
-        lines.append(f"unlabelled {config.data.unlabelled}: {len(corpus.unlabelled):,} texts, to get labels and train")
+        by = f" of {config.data.teacher}" if config.data.teacher else ""
+        lines.append(
+            f"unlabelled {config.data.unlabelled}: {len(corpus.unlabelled):,} texts, to get labels{by} and train"
+        )
     lines += [f"terms      {corpus.notice}"] if corpus.notice else []
     lines += [f"no effect  {line}" for line in without_effect(config, len(corpus.validation.texts))]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
@@ -371,8 +369,8 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         if split in metrics:
             yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
             yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
-    temperature, by_texts = metrics["temperature"], metrics.get("temperature_fitted_to") == "unlabelled"
-    by = ", by the unlabelled texts" if by_texts else ""
+    temperature, fitted_to = metrics["temperature"], metrics.get("temperature_fitted_to")
+    by = "" if fitted_to == "validation" else ", by the unlabelled texts"
     measured = [split for split in ("test", "validation") if split in metrics]
     if temperature != 1.0 and measured:
         before, after = metrics[measured[0]]["ece_uncalibrated"], metrics[measured[0]]["ece"]
@@ -387,6 +385,9 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         yield "label names", "trained it too, as texts"
     if "self_labelled" in metrics:
         yield "self-labelled", f"{metrics['self_labelled']:,} unlabelled texts trained it too"
+    if "teacher_labelled" in metrics:
+        told = f"{metrics['teacher_labelled']:,} unlabelled texts trained it too"
+        yield "teacher", f"{trained.classifier.config.data.teacher}: {told}, with its labels"
     if "ngram_weight" in metrics:
         chosen = "chosen on the validation rows" if metrics["ngram_weight"] != 1 else "alike"
         yield "n-grams", f"weigh {metrics['ngram_weight']:.2f} beside the encoder's logits: {chosen}"
