@@ -124,38 +124,46 @@ def test_a_run_tells_how_many_texts_it_labelled_itself(few_labels: tuple[TrainRe
     assert without.metrics["steps"] == EPOCHS
 
 
-def test_without_validation_rows_the_texts_neighbours_calibrate(
-    few_labels: tuple[TrainResult, TrainResult], capsys: pytest.CaptureFixture[str]
-) -> None:
-    made, without = few_labels
-    temperature = made.metrics["temperature"]
-    assert made.classifier.temperature == Artefact.load(made.folder).calibration["temperature"] == temperature != 1
-    assert made.metrics["temperature_fitted_to"] == "neighbours"
-    assert without.metrics["temperature"] == 1.0 and "temperature_fitted_to" not in without.metrics
-    told = f"temperature {temperature:.2f}, fitted to what neighbours say of unlabelled texts."
-    assert told in (made.folder / "README.md").read_text("utf-8")
-    print_summary(made, Console(width=100))
-    assert f"temperature {temperature:.2f}, by the unlabelled texts" in capsys.readouterr().out
-
-
-def test_the_temperature_is_fitted_to_what_neighbours_say_of_the_same_texts(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_validation_rows_the_temperature_is_fitted_to_what_neighbours_say_of_texts_held_back(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compared: list[np.ndarray] = []
-    fitted = train_module.fit_temperature
+    learned: list[TokenRows] = []
+    fitted, fit = train_module.fit_temperature, learning.fit
     monkeypatch.setattr(train_module, "fit_temperature", lambda *given: compared.extend(given) or fitted(*given))
-    rows = news_rows(104, seed=3)
-    rows = rows[:12] + [rows[row] for row in 12 + np.random.default_rng(0).permutation(300)]
+    monkeypatch.setattr(learning, "fit", lambda network, rows, *rest: learned.append(rows) or fit(network, rows, *rest))
+    rows = news_rows(204, seed=3)
+    rows = rows[:12] + [rows[row] for row in 12 + np.random.default_rng(0).permutation(600)]
     texts, labels = zip(*rows, strict=True)
     pool = write_csv(tmp_path / "pool.csv", [[text] for text in texts[12:]], header=["text"])
     given = {"data__validation_fraction": 0, "data__test_fraction": 0, "data__unlabelled": str(pool)}
     few = {"text": list(texts[:12]), "label": list(labels[:12])}
     made = train(data=few, overrides=run_of(tiny_base, tmp_path, train__head_first=True, **given))
+    back = 12 + np.linspace(0, 599, 100).round().astype(int)
+    held_back, tokens = [texts[row] for row in back], learned[0].tokens
+    encoded = made.classifier.tokenizer.encode(held_back, made.classifier.config.model.max_length)
+    learned_rows = {tuple(tokens.row(row)) for row in range(len(tokens))}
+    assert not learned_rows & {tuple(encoded.row(row)) for row in range(100)}, "nothing was learned from them"
     logits, probabilities = compared
-    assert logits == pytest.approx(made.classifier.logits(texts[12:]), abs=1e-3)
+    assert logits == pytest.approx(made.classifier.logits(held_back), abs=1e-3)
     assert probabilities.sum(axis=1) == pytest.approx(1)
-    right = probabilities.argmax(axis=1) == [made.classifier.label_names.index(label) for label in labels[12:]]
+    right = probabilities.argmax(axis=1) == [made.classifier.label_names.index(labels[row]) for row in back]
     assert right.mean() > 0.6, "in the texts' own order: by chance a third"
+    metrics, temperature = made.metrics, made.metrics["temperature"]
+    assert made.classifier.temperature == Artefact.load(made.folder).calibration["temperature"] == temperature != 1
+    assert (metrics["temperature_fitted_to"], metrics["held_back"]) == ("neighbours", 100)
+    assert metrics["self_labelled"] == len(learned[0]) - 12
+    told = f"temperature {temperature:.2f}, fitted to what neighbours say of 100 texts held back."
+    assert told in (made.folder / "README.md").read_text("utf-8")
+    print_summary(made, Console(width=100))
+    said = capsys.readouterr().out
+    assert "held back  100 of 600 texts" in said and f"temperature {temperature:.2f}, by 100 texts held back" in said
+
+
+def test_a_few_texts_all_train_and_calibrate_nothing(few_labels: tuple[TrainResult, TrainResult]) -> None:
+    for made in few_labels:
+        assert made.metrics["temperature"] == made.classifier.temperature == 1.0
+        assert not {"temperature_fitted_to", "held_back"} & set(made.metrics)
 
 
 def test_a_run_with_unlabelled_texts_can_be_repeated(
@@ -250,14 +258,18 @@ def labelled_and_not(tiny_base: Path, folder: Path, **changes: Any) -> TrainResu
 
 
 def taught(tiny_base: Path, folder: Path, teacher: Path, **changes: Any) -> TrainResult:
-    """12 labelled rows, none held out, and 120 texts without labels for the teacher."""
-    pool = write_csv(folder / "pool.csv", [[text] for text, _ in news_rows(40, seed=5)], header=["text"])
+    """12 labelled rows, none held out, and 600 texts without labels for the teacher; 100 of these are held back."""
+    pool = write_csv(folder / "pool.csv", [[text] for text, _ in news_rows(200, seed=5)], header=["text"])
     none_held_out = {"data__validation_fraction": 0, "data__test_fraction": 0}
     given = none_held_out | {"data__unlabelled": str(pool), "data__teacher": str(teacher)}
     return train(data=news_rows(4, seed=6), overrides=run_of(tiny_base, folder, **given | changes))
 
 
-def test_a_teacher_labels_all_texts_under_the_names_of_their_labels(
+BACK = np.linspace(0, 599, 100).round().astype(int)
+TAUGHT = [text for text, _ in news_rows(200, seed=5)]
+
+
+def test_a_teacher_labels_the_texts_under_the_names_of_their_labels(
     trained: TrainResult, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[TokenRows] = []
@@ -265,24 +277,24 @@ def test_a_teacher_labels_all_texts_under_the_names_of_their_labels(
     monkeypatch.setattr(learning, "fit", lambda network, rows, *rest: learned.append(rows) or fit(network, rows, *rest))
     names = trained.classifier.label_names[::-1]
     made = taught(tiny_base, tmp_path, trained.folder, data__label_names=names)
-    texts = [text for text, _ in news_rows(40, seed=5)]
+    texts = [text for row, text in enumerate(TAUGHT) if row not in BACK]
     assert [names[label] for label in learned[0].labels[12:]] == trained.classifier.predict(texts)
-    assert made.metrics["teacher_labelled"] == 120 and "self_labelled" not in made.metrics
-    assert made.metrics["steps"] == -(-EPOCHS // 2) * -(-132 // 16), "half of the passes"
+    assert made.metrics["teacher_labelled"] == 500 and "self_labelled" not in made.metrics
+    assert made.metrics["steps"] == -(-EPOCHS // 2) * -(-512 // 16), "half of the passes"
 
 
 def test_a_taught_model_is_calibrated_by_its_teacher_and_says_who_that_was(
     trained: TrainResult, tiny_base: Path, tmp_path: Path
 ) -> None:
     made = taught(tiny_base, tmp_path, trained.folder)
-    texts = [text for text, _ in news_rows(40, seed=5)]
+    texts = [TAUGHT[row] for row in BACK]
     expected = fit_temperature(made.classifier.logits(texts), trained.classifier.predict_proba(texts))
     assert made.classifier.temperature == pytest.approx(expected, rel=1e-3) != 1
     assert made.metrics["temperature_fitted_to"] == "teacher"
     card = (made.folder / "README.md").read_text("utf-8")
-    told = "all 120 unlabelled texts of pool.csv trained the model, with the labels that another model, "
-    assert told + trained.folder.name in card and str(trained.folder.parent) not in card
-    assert "fitted to what the other model says of unlabelled texts" in card
+    told = "500 of 600 unlabelled texts of pool.csv trained the model, with labels of another model, "
+    assert f"{told}{trained.folder.name}." in card and str(trained.folder.parent) not in card
+    assert "fitted to what the other model says of 100 texts held back" in card
 
 
 def test_a_checkpoint_of_transformers_can_teach(tiny_base: Path, tmp_path: Path, fits: list[Any]) -> None:
@@ -290,7 +302,7 @@ def test_a_checkpoint_of_transformers_can_teach(tiny_base: Path, tmp_path: Path,
     saved = train(data=news_rows(30), overrides=run_of(tiny_base, tmp_path / "stock", **stock))
     assert main(["export", str(saved.folder), "--to", "transformers", str(tmp_path / "merged")]) == 0
     made = taught(tiny_base, tmp_path, tmp_path / "merged")
-    assert made.metrics["teacher_labelled"] == 120 and [rows for rows, _ in fits][1:] == [132]
+    assert made.metrics["teacher_labelled"] == 500 and [rows for rows, _ in fits][1:] == [512]
 
 
 def test_a_teacher_of_other_labels_is_refused(trained: TrainResult, tiny_base: Path, tmp_path: Path) -> None:

@@ -253,9 +253,9 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
         )
     if "teacher_labelled" in metrics:
         told.append(
-            f"Beside its training rows, all {metrics['teacher_labelled']:,} unlabelled texts of "
-            f"{text(short_name(config.data.unlabelled))} trained the model, with the labels that another model, "
-            f"{text(short_name(config.data.teacher))}, gives them."
+            f"Beside its training rows, {metrics['teacher_labelled']:,} of {len(corpus.unlabelled):,} unlabelled texts "
+            f"of {text(short_name(config.data.unlabelled))} trained the model, with labels of another model, "
+            f"{text(short_name(config.data.teacher))}."
         )
     if shares := metrics.get("label_proportions"):
         named = [f"{text(name)} {share:.0%}" for name, share in shares.items()]
@@ -405,13 +405,13 @@ def _temperature(metrics: Mapping[str, Any]) -> str:
     if metrics["temperature"] == 1.0:
         return (
             f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, some of "
-            f"them right and some wrong, or {LEAST_ROWS} unlabelled texts."
+            f"them right and some wrong, or {5 * LEAST_ROWS} unlabelled texts."
         )
     split = _headline(metrics)
     rows = {
         "validation": "the validation rows",
-        "neighbours": "what neighbours say of unlabelled texts",
-        "teacher": "what the other model says of unlabelled texts",
+        "neighbours": f"what neighbours say of {metrics.get('held_back', 0):,} texts held back",
+        "teacher": f"what the other model says of {metrics.get('held_back', 0):,} texts held back",
     }[metrics["temperature_fitted_to"]]
     before = f"; without it the calibration error would be {metrics[split]['ece_uncalibrated']:.1%}" if split else ""
     return f"Probabilities are calibrated with temperature {metrics['temperature']:.2f}, fitted to {rows}{before}."

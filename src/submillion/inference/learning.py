@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-MOST_TEXTS = (
-    1_000  # that probabilities are calibrated on: twice or five times as many move the temperature by 2 % at most
-)
+MOST_TEXTS = 1_000  # that are held back to calibrate on, and at most a fifth of all: else none are
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,8 @@ class Learned:
     result: FitResult
     rows: TokenRows
     metrics: dict[str, Any]  # what there is to say of labels
-    # Some of the texts without labels, and the probabilities of these by those who gave them: fp64 [texts, labels].
-    told: tuple[Tokens, np.ndarray] | None = None
+    # Texts that it did not learn from, and the probabilities of their labels: float [texts, labels].
+    held_back: tuple[Tokens, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,15 +116,32 @@ def learn(run: Run, console: "Console", on_record: Record | None) -> Learned:
     if not run.corpus.unlabelled:
         return Learned(run.fit(run.texts, run.train, on_record), run.train, metrics)
     given = _by_teacher(run, console) if run.config.data.teacher else _self_labelled(run, console)
-    metrics |= given.metrics
+    count = "teacher_labelled" if run.config.data.teacher else "self_labelled"
     if given.interrupted:
-        return Learned(given.interrupted, run.train, metrics)
-    joined = Tokens.joined([run.train.tokens, run.unlabelled.take(given.rows)])
-    rows = TokenRows(joined, np.concatenate([run.train.labels, given.labels]))
-    texts = run.texts + [run.corpus.unlabelled[row] for row in given.rows]
+        return Learned(given.interrupted, run.train, metrics | given.metrics | {count: 0})
+    back = _held_back(run)
+    if len(back):
+        metrics["held_back"] = len(back)
+        told = f"held back  {len(back):,} of {len(run.unlabelled):,} texts, to calibrate probabilities on"
+        console.print(told, highlight=False)
+    own = ~np.isin(given.rows, back)
+    chosen, labels = given.rows[own], given.labels[own]
+    joined = Tokens.joined([run.train.tokens, run.unlabelled.take(chosen)])
+    rows = TokenRows(joined, np.concatenate([run.train.labels, labels]))
+    texts = run.texts + [run.corpus.unlabelled[row] for row in chosen]
     result = _in_half_the_passes(run, console).fit(texts, rows, on_record)
-    some = np.linspace(0, len(run.unlabelled) - 1, min(MOST_TEXTS, len(run.unlabelled))).round().astype(np.int64)
-    return Learned(result, rows, metrics, (run.unlabelled.take(some), given.probabilities[some]))
+    metrics |= given.metrics | {count: len(chosen)}
+    held_back = (run.unlabelled.take(back), given.probabilities[back]) if len(back) else None
+    return Learned(result, rows, metrics, held_back)
+
+
+def _held_back(run: Run) -> np.ndarray:
+    """int64 indices of the unlabelled texts that do not train, for probabilities to be calibrated on them: a tenth or a
+    hundred of them. None where validation rows do that, and of fewer than five hundred texts."""
+    count = min(MOST_TEXTS, max(LEAST_ROWS, len(run.unlabelled) // 10))
+    if len(run.validation) >= LEAST_ROWS or 5 * count > len(run.unlabelled):
+        count = 0
+    return np.linspace(0, len(run.unlabelled) - 1, count).round().astype(np.int64)
 
 
 def add_ngrams(run: Run, learned: TokenRows, console: "Console") -> dict[str, Any]:
@@ -186,15 +201,15 @@ def _by_teacher(run: Run, console: "Console") -> Given:
         logits = teacher.logits(texts, advance=advance, world=run.world)
     probabilities = teacher.probabilities(logits)[:, [teacher.label_names.index(name) for name in names]]
     console.print(f"labels     of all {len(texts):,} texts by {named}", soft_wrap=True, highlight=False, markup=False)
-    return Given(np.arange(len(texts)), probabilities.argmax(axis=1), probabilities, {"teacher_labelled": len(texts)})
+    return Given(np.arange(len(texts)), probabilities.argmax(axis=1), probabilities, {})
 
 
 def _self_labelled(run: Run, console: "Console") -> Given:
     """The labels that this run gives the texts.
 
     A regression on the pretrained features gives them, to the surest; or, where there are validation rows enough to
-    tell that they are better at it, adapters trained on the labelled rows alone, to all. The metrics: how many texts,
-    the share of the validation rows that each gets right, where both were tried, and the proportions of the labels in
+    tell that they are better at it, adapters trained on the labelled rows alone, to all. The metrics: the share
+    of the validation rows that each gets right, where both were tried, and the proportions of the labels in
     the texts, where they are not the training rows'. The network's parameters are afterwards what they were, unless
     Ctrl-C ended that training.
     """
@@ -212,7 +227,7 @@ def _self_labelled(run: Run, console: "Console") -> Given:
         result = run.fit(run.texts, run.train)
         if result.interrupted:
             none = np.empty(0, dtype=np.int64)
-            return Given(none, none, none, metrics | {"self_labelled": 0}, result)
+            return Given(none, none, none, metrics, result)
         by_adapters = run.computed("validation", compute_logits, held_out).argmax(axis=1)
         for name, answers in (("regression", labelled.answers), ("adapters", by_adapters)):
             right[name] = float((answers == run.validation.labels).mean())
@@ -222,7 +237,6 @@ def _self_labelled(run: Run, console: "Console") -> Given:
         network.load_state_dict(untrained, strict=False)
     probabilities = np.zeros((len(texts), len(run.corpus.label_names)))
     probabilities[:, np.unique(run.corpus.train.labels)] = labelled.probabilities
-    metrics |= {"self_labelled": len(labelled.rows)}
     return Given(labelled.rows, labelled.labels, probabilities, metrics)
 
 

@@ -239,14 +239,14 @@ def _measured(run: Run, learned: Learned) -> dict[str, Any]:
 
 
 def _calibrated(run: Run, learned: Learned, logits: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The temperature, and where it is not 1 what it was fitted to: the validation rows, or where these are few the
-    labels that unlabelled texts may have."""
+    """The temperature, and where it is not 1 what it was fitted to: the validation rows, or where these are few what
+    is said of texts held back."""
     temperature, fitted_to = 1.0, "validation"
     if len(run.validation) >= LEAST_ROWS:
         temperature = fit_temperature(logits["validation"], run.validation.labels)
-    elif learned.told:
-        texts, probabilities = learned.told
-        temperature = fit_temperature(run.computed("texts", compute_logits, texts), probabilities)
+    elif learned.held_back:
+        texts, probabilities = learned.held_back
+        temperature = fit_temperature(run.computed("calibration", compute_logits, texts), probabilities)
         fitted_to = "teacher" if run.config.data.teacher else "neighbours"
     return {"temperature": temperature} | ({"temperature_fitted_to": fitted_to} if temperature != 1 else {})
 
@@ -370,7 +370,7 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
             yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
             yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
     temperature, fitted_to = metrics["temperature"], metrics.get("temperature_fitted_to")
-    by = "" if fitted_to == "validation" else ", by the unlabelled texts"
+    by = "" if fitted_to == "validation" else f", by {metrics.get('held_back', 0):,} texts held back"
     measured = [split for split in ("test", "validation") if split in metrics]
     if temperature != 1.0 and measured:
         before, after = metrics[measured[0]]["ece_uncalibrated"], metrics[measured[0]]["ece"]
