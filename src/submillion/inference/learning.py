@@ -12,7 +12,7 @@ import torch
 from submillion.config import Config
 from submillion.data.corpus import Corpus
 from submillion.data.tokenizer import Tokenizer, Tokens
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, SubmillionError
 from submillion.inference.calibration import LEAST_ROWS
 from submillion.inference.classifier import open_classifier
 from submillion.model.base import Base
@@ -189,8 +189,11 @@ def _by_teacher(run: Run, console: "Console") -> Given:
 
     Raises ConfigError where its labels are others, and what `open_classifier` raises.
     """
-    named = run.config.data.teacher
-    teacher, names = open_classifier(Path(named), world=run.world), run.corpus.label_names
+    named, names = run.config.data.teacher, run.corpus.label_names
+    try:
+        teacher = open_classifier(Path(named), world=run.world)
+    except SubmillionError as error:
+        raise type(error)(f"data.teacher = {named}: {error}") from None
     if sorted(teacher.label_names) != sorted(names):
         raise ConfigError(
             f"data.teacher = {named}: expected a model of the labels {', '.join(sorted(names))}, "
