@@ -211,10 +211,10 @@ def _self_labelled(run: Run, console: "Console") -> Given:
     """The labels that this run gives the texts.
 
     A regression on the pretrained features gives them, to the surest; or, where there are validation rows enough to
-    tell that they are better at it, adapters trained on the labelled rows alone, to all. The metrics: the share
-    of the validation rows that each gets right, where both were tried, and the proportions of the labels in
-    the texts, where they are not the training rows'. The network's parameters are afterwards what they were, unless
-    Ctrl-C ended that training.
+    tell that they are better at it, adapters trained on the labelled rows alone, to all. The metrics: the share of the
+    validation rows that each gets right, where both were tried, and the proportions of the labels in the texts, where
+    they are not the training rows'. The network's parameters are afterwards what they were, unless Ctrl-C ended that
+    training.
     """
     network, held_out = run.network, run.validation.tokens
     enough = len(held_out) >= LEAST_ROWS
