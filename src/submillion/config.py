@@ -103,7 +103,8 @@ class DataConfig:
     unlabelled: str = ""
     """A file of more texts, without labels: those whose labels are surest become training rows too, labelled by a
     regression on the pretrained features; or all do, labelled by adapters trained on the labelled rows alone, where 100
-    validation rows or more show these to be better. They and the labelled rows then train in half of train.epochs."""
+    validation rows or more show these to be better. They and the labelled rows then train in half of train.epochs.
+    Without these validation rows, a tenth of 500 texts or more does not train: probabilities are calibrated on it."""
     teacher: str = ""
     """A saved model of the same labels, ours or one that transformers saved, which labels all texts of data.unlabelled
     in place of this run: a small encoder learns what a large one knows."""

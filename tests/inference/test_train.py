@@ -124,14 +124,28 @@ def test_a_run_tells_how_many_texts_it_labelled_itself(few_labels: tuple[TrainRe
     assert without.metrics["steps"] == EPOCHS
 
 
+BACK = np.linspace(0, 599, 100).round().astype(int)  # of 600 texts, those that are held back
+
+
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> list[TokenRows]:
+    """The rows of each training."""
+    seen: list[TokenRows] = []
+    fit = learning.fit
+    monkeypatch.setattr(learning, "fit", lambda network, rows, *rest: seen.append(rows) or fit(network, rows, *rest))
+    return seen
+
+
 def test_without_validation_rows_the_temperature_is_fitted_to_what_neighbours_say_of_texts_held_back(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    learned: list[TokenRows],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     compared: list[np.ndarray] = []
-    learned: list[TokenRows] = []
-    fitted, fit = train_module.fit_temperature, learning.fit
+    fitted = train_module.fit_temperature
     monkeypatch.setattr(train_module, "fit_temperature", lambda *given: compared.extend(given) or fitted(*given))
-    monkeypatch.setattr(learning, "fit", lambda network, rows, *rest: learned.append(rows) or fit(network, rows, *rest))
     rows = news_rows(204, seed=3)
     rows = rows[:12] + [rows[row] for row in 12 + np.random.default_rng(0).permutation(600)]
     texts, labels = zip(*rows, strict=True)
@@ -139,15 +153,14 @@ def test_without_validation_rows_the_temperature_is_fitted_to_what_neighbours_sa
     given = {"data__validation_fraction": 0, "data__test_fraction": 0, "data__unlabelled": str(pool)}
     few = {"text": list(texts[:12]), "label": list(labels[:12])}
     made = train(data=few, overrides=run_of(tiny_base, tmp_path, train__head_first=True, **given))
-    back = 12 + np.linspace(0, 599, 100).round().astype(int)
-    held_back, tokens = [texts[row] for row in back], learned[0].tokens
+    held_back, tokens = [texts[12 + row] for row in BACK], learned[0].tokens
     encoded = made.classifier.tokenizer.encode(held_back, made.classifier.config.model.max_length)
     learned_rows = {tuple(tokens.row(row)) for row in range(len(tokens))}
     assert not learned_rows & {tuple(encoded.row(row)) for row in range(100)}, "nothing was learned from them"
     logits, probabilities = compared
     assert logits == pytest.approx(made.classifier.logits(held_back), abs=1e-3)
     assert probabilities.sum(axis=1) == pytest.approx(1)
-    right = probabilities.argmax(axis=1) == [made.classifier.label_names.index(labels[row]) for row in back]
+    right = probabilities.argmax(axis=1) == [made.classifier.label_names.index(labels[12 + row]) for row in BACK]
     assert right.mean() > 0.6, "in the texts' own order: by chance a third"
     metrics, temperature = made.metrics, made.metrics["temperature"]
     assert made.classifier.temperature == Artefact.load(made.folder).calibration["temperature"] == temperature != 1
@@ -265,16 +278,12 @@ def taught(tiny_base: Path, folder: Path, teacher: Path, **changes: Any) -> Trai
     return train(data=news_rows(4, seed=6), overrides=run_of(tiny_base, folder, **given | changes))
 
 
-BACK = np.linspace(0, 599, 100).round().astype(int)
 TAUGHT = [text for text, _ in news_rows(200, seed=5)]
 
 
 def test_a_teacher_labels_the_texts_under_the_names_of_their_labels(
-    trained: TrainResult, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: TrainResult, tiny_base: Path, tmp_path: Path, learned: list[TokenRows]
 ) -> None:
-    learned: list[TokenRows] = []
-    fit = learning.fit
-    monkeypatch.setattr(learning, "fit", lambda network, rows, *rest: learned.append(rows) or fit(network, rows, *rest))
     names = trained.classifier.label_names[::-1]
     made = taught(tiny_base, tmp_path, trained.folder, data__label_names=names)
     texts = [text for row, text in enumerate(TAUGHT) if row not in BACK]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 LEAST_ROWS = 100  # to fit a temperature on: fewer say too little to move it from 1
+LEAST_TEXTS = 5 * LEAST_ROWS  # unlabelled, for some of them to be held back for that: a fifth at most
 BINS = 15
 COVERAGES = (1.0, 0.95, 0.9, 0.8)
 

@@ -16,7 +16,7 @@ import numpy as np
 from submillion.atomic import write_atomically
 from submillion.config import IN_MEMORY, Config, flat, shown
 from submillion.data.corpus import Corpus
-from submillion.inference.calibration import LEAST_ROWS
+from submillion.inference.calibration import LEAST_ROWS, LEAST_TEXTS
 from submillion.inference.markdown import line, table, text
 from submillion.inference.plan import parts
 from submillion.model.budget import Plan
@@ -154,7 +154,7 @@ def _metadata(config: Config, base: Mapping[str, str], corpus: Corpus, metrics: 
 def _eval_results(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    split = _headline(metrics)
+    split = headline(metrics)
     if not split:
         return []
     held_out = split in corpus.cut
@@ -188,7 +188,7 @@ def _opening(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
     if opened := config.model.opened_layers:
         parts.append("the last encoder layer in full" if opened == 1 else f"the last {opened} encoder layers in full")
     by = _listed(parts)
-    split = _headline(metrics)
+    split = headline(metrics)
     score = "Its accuracy was not measured: no rows were held out."
     if split:
         score = f"Right on **{metrics[split]['accuracy']:.2%}** of {metrics[split]['rows']:,} {split} rows."
@@ -304,7 +304,7 @@ def stopped_early(metrics: Mapping[str, Any]) -> str:
 
 
 def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -> str:
-    split = _headline(metrics)
+    split = headline(metrics)
     encoder_alone = "The plots are of the training of adapters and head, without the n-grams, which came after."
     pictures = [encoder_alone] * ("ngram_weight" in metrics) + list(_pictures(plots))
     if not split:
@@ -382,7 +382,7 @@ def _measures(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 # Details
 
 
-def _headline(metrics: Mapping[str, Any]) -> str:
+def headline(metrics: Mapping[str, Any]) -> str:
     """The split whose figures come first; empty where none was measured."""
     return next((split for split in ("test", "validation") if split in metrics), "")
 
@@ -405,14 +405,12 @@ def _temperature(metrics: Mapping[str, Any]) -> str:
     if metrics["temperature"] == 1.0:
         return (
             f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, some of "
-            f"them right and some wrong, or {5 * LEAST_ROWS} unlabelled texts."
+            f"them right and some wrong, or {LEAST_TEXTS} unlabelled texts."
         )
-    split = _headline(metrics)
-    rows = {
-        "validation": "the validation rows",
-        "neighbours": f"what neighbours say of {metrics.get('held_back', 0):,} texts held back",
-        "teacher": f"what the other model says of {metrics.get('held_back', 0):,} texts held back",
-    }[metrics["temperature_fitted_to"]]
+    split, rows = headline(metrics), "the validation rows"
+    if metrics["temperature_fitted_to"] != "validation":
+        said = {"neighbours": "neighbours say", "teacher": "the other model says"}[metrics["temperature_fitted_to"]]
+        rows = f"what {said} of {metrics['held_back']:,} texts held back"
     before = f"; without it the calibration error would be {metrics[split]['ece_uncalibrated']:.1%}" if split else ""
     return f"Probabilities are calibrated with temperature {metrics['temperature']:.2f}, fitted to {rows}{before}."
 

@@ -13,7 +13,7 @@ from submillion.config import Config
 from submillion.data.corpus import Corpus
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import ConfigError, SubmillionError
-from submillion.inference.calibration import LEAST_ROWS
+from submillion.inference.calibration import LEAST_ROWS, LEAST_TEXTS
 from submillion.inference.classifier import open_classifier
 from submillion.model.base import Base
 from submillion.model.budget import Plan
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-MOST_TEXTS = 1_000  # that are held back to calibrate on, and at most a fifth of all: else none are
+MOST_TEXTS = 1_000  # that are held back to calibrate on
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,11 @@ def learn(run: Run, console: "Console", on_record: Record | None) -> Learned:
 
 
 def _held_back(run: Run) -> np.ndarray:
-    """int64 indices of the unlabelled texts that do not train, for probabilities to be calibrated on them: a tenth or a
-    hundred of them. None where validation rows do that, and of fewer than five hundred texts."""
+    """int64 indices of the unlabelled texts that do not train, for probabilities to be calibrated on them: a tenth, but
+    LEAST_ROWS at least and MOST_TEXTS at most. None where validation rows do that, and of fewer than LEAST_TEXTS."""
+    if len(run.validation) >= LEAST_ROWS or len(run.unlabelled) < LEAST_TEXTS:
+        return np.empty(0, dtype=np.int64)
     count = min(MOST_TEXTS, max(LEAST_ROWS, len(run.unlabelled) // 10))
-    if len(run.validation) >= LEAST_ROWS or 5 * count > len(run.unlabelled):
-        count = 0
     return np.linspace(0, len(run.unlabelled) - 1, count).round().astype(np.int64)
 
 

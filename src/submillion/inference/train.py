@@ -23,7 +23,7 @@ from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError
 from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
-from submillion.inference.card import render_card, scaled, short_name, stopped_early
+from submillion.inference.card import headline, render_card, scaled, short_name, stopped_early
 from submillion.inference.classifier import Classifier
 from submillion.inference.learning import Learned, Run, add_ngrams, learn, name_sentences
 from submillion.inference.plan import base_shape, parts_table, planned
@@ -369,14 +369,14 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         if split in metrics:
             yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
             yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
-    temperature, fitted_to = metrics["temperature"], metrics.get("temperature_fitted_to")
-    by = "" if fitted_to == "validation" else f", by {metrics.get('held_back', 0):,} texts held back"
-    measured = [split for split in ("test", "validation") if split in metrics]
-    if temperature != 1.0 and measured:
-        before, after = metrics[measured[0]]["ece_uncalibrated"], metrics[measured[0]]["ece"]
-        yield "calibration error", f"{after:.2%} ({measured[0]}; {before:.2%} before temperature {temperature:.2f}{by})"
-    elif temperature != 1.0:
-        yield "calibration", f"temperature {temperature:.2f}{by}"
+    if metrics["temperature"] != 1.0:
+        told = f"temperature {metrics['temperature']:.2f}"
+        told += f", by {metrics['held_back']:,} texts held back" if "held_back" in metrics else ""
+        if split := headline(metrics):
+            before, after = metrics[split]["ece_uncalibrated"], metrics[split]["ece"]
+            yield "calibration error", f"{after:.2%} ({split}; {before:.2%} before {told})"
+        else:
+            yield "calibration", told
     yield "trainable", f"{parameters['trainable']:,} of {parameters['total_with_adapters']:,} parameters"
     yield "training", f"{metrics['training_seconds']:.0f} s, {metrics['rows_per_second']:.0f} rows/s"
     if "int8" in metrics:
