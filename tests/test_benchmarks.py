@@ -221,6 +221,7 @@ def test_few_labels_are_a_mean_and_a_deviation_over_draws() -> None:
     runs = [{"system": "a", "rows_a_class": 8, "accuracy": right} for right in (0.86, 0.88)]
     runs.append({"system": "a", "rows_a_class": 16, "accuracy": 0.9})
     assert few_labels.summary(runs) == {"a": {8: "87.0 (1.4)", 16: "90.0"}}
+    assert few_labels.summary([runs[0], runs[1] | {"cross_validated": 0.84}], "cross_validated") == {"a": {8: "84.0"}}
     assert few_labels.summary([run | {"encoder_alone": 0.8} for run in runs], "encoder_alone")["a"][16] == "80.0"
 
 

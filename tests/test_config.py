@@ -198,6 +198,8 @@ WRONG = [
     ("train.label_smoothing", 1),
     ("train.augment", 1.1),
     ("train.consistency", -0.5),
+    ("train.cross_validation", 1),
+    ("train.cross_validation", -2),
     ("train.adapter_scale", -0.1),
     ("train.class_weights", True),
     ("train.eval_steps", -1),

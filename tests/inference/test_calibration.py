@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from submillion.inference.calibration import calibration_metrics, coverage_curve, fit_temperature
+from submillion.inference.calibration import calibration_metrics, coverage_curve, fit_temperature, smoothed
 
 
 def calibrated(rows: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -75,3 +75,18 @@ def test_certainty_falls_into_the_last_bin() -> None:
 def test_coverage_takes_the_surest_rows_first() -> None:
     curve = coverage_curve(np.array([0.5, 0.9, 0.7, 0.6]), np.array([False, True, True, False]))
     assert curve.tolist() == pytest.approx([1.0, 1.0, 2 / 3, 0.5])
+
+
+def test_half_a_row_more_is_wrong_where_labels_are_smoothed() -> None:
+    labels = np.array([0, 2, 1, 1])
+    found = smoothed(labels, 3)
+    assert found.sum(axis=1) == pytest.approx(1) and (found.argmax(axis=1) == labels).all()
+    assert 5 * found.max(axis=1) == pytest.approx(4.5)
+
+
+def test_few_rows_that_are_all_right_are_as_sure_as_their_number_allows() -> None:
+    labels = np.arange(20) % 2
+    logits = 3.0 * np.eye(2)[labels]
+    temperature = fit_temperature(logits, smoothed(labels, 2), least=8)
+    assert softmax(logits / temperature, axis=1).max(axis=1) == pytest.approx(1 - 0.5 / 21, abs=1e-4)
+    assert fit_temperature(logits[:7], smoothed(labels[:7], 2), least=8) == 1.0

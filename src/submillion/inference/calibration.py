@@ -5,23 +5,24 @@ from typing import Any
 import numpy as np
 
 LEAST_ROWS = 100  # to fit a temperature on: fewer say too little to move it from 1
+LEAST_CROSSED = 8  # where cross-validation asks of them: then the choice is between these and none at all
 LEAST_TEXTS = 5 * LEAST_ROWS  # unlabelled, for some of them to be held back for that: a fifth at most
 BINS = 15
 COVERAGES = (1.0, 0.95, 0.9, 0.8)
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, least: int = LEAST_ROWS) -> float:
     """The temperature of the lowest cross-entropy of softmax(logits / temperature): Guo et al., 2017, arXiv:1706.04599.
 
     logits float [rows, labels], labels int64 [rows]: validation rows, which nothing else was fitted to; or, of texts
     without labels, the probabilities of these, float [rows, labels]. Between 0.05 and 20; 1 where there are fewer than
-    100 rows, and where all of them are right or all wrong: then no temperature is low or high enough. It never changes
-    which label is predicted.
+    `least` rows, and where all of them are right or all wrong: then no temperature is low or high enough. It never
+    changes which label is predicted.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    if len(labels) < LEAST_ROWS:
+    if len(labels) < least:
         return 1.0
     if labels.ndim == 1 and (logits.argmax(axis=1) == labels).mean() in (0, 1):
         return 1.0
@@ -32,6 +33,16 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return float(-(expected * log_softmax(exact / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
+
+
+def smoothed(labels: np.ndarray, num_labels: int) -> np.ndarray:
+    """Probabilities that each row has its label, int64 [rows], as if half a row more were wrong: float [rows, labels].
+
+    The estimate of R. Krichevsky and V. Trofimov, 1981; J. Platt, 1999, takes a whole row. A few rows that are all
+    right then still say how sure a model may be.
+    """
+    wrong = 0.5 / (len(labels) + 1)
+    return np.where(np.eye(num_labels)[labels] == 1, 1 - wrong, wrong / (num_labels - 1))
 
 
 def calibration_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

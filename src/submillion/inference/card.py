@@ -16,7 +16,7 @@ import numpy as np
 from submillion.atomic import write_atomically
 from submillion.config import IN_MEMORY, Config, flat, shown
 from submillion.data.corpus import Corpus
-from submillion.inference.calibration import LEAST_ROWS, LEAST_TEXTS
+from submillion.inference.calibration import LEAST_CROSSED, LEAST_ROWS, LEAST_TEXTS
 from submillion.inference.markdown import line, table, text
 from submillion.inference.plan import parts
 from submillion.model.budget import Plan
@@ -190,6 +190,11 @@ def _opening(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
     by = _listed(parts)
     split = headline(metrics)
     score = "Its accuracy was not measured: no rows were held out."
+    if crossed := metrics.get("cross_validation"):
+        score = (
+            f"No rows were held out. By cross-validation, models like it are right on **{crossed['accuracy']:.0%}** of "
+            f"{crossed['rows']:,} rows that they did not learn from."
+        )
     if split:
         score = f"Right on **{metrics[split]['accuracy']:.2%}** of {metrics[split]['rows']:,} {split} rows."
     return (
@@ -308,7 +313,8 @@ def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -
     encoder_alone = "The plots are of the training of adapters and head, without the n-grams, which came after."
     pictures = [encoder_alone] * ("ngram_weight" in metrics) + list(_pictures(plots))
     if not split:
-        return "\n\n".join([f"Nothing was measured: no rows were held out. {_temperature(metrics)}", *pictures])
+        told = list(_crossed(metrics)) or ["Nothing was measured: no rows were held out."]
+        return "\n\n".join([*told, _temperature(metrics), *pictures])
     lines = [_measured(name, metrics[name]) for name in ("test", "validation") if name in metrics]
     header = ("rows", "n", "accuracy", "95% interval", "macro-F1", "loss", "calibration error")
     per_label = [
@@ -323,6 +329,7 @@ def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -
         f"all of them, would be right on {most:.1%}.",
         f"By label, on the {metrics[split]['rows']:,} {split} rows:",
         table(("label", "n", "precision", "recall", "F1"), per_label, range(1, 5), MOST_LABELS),
+        *_crossed(metrics),
         *_precision(metrics),
         *_mistakes(np.array(metrics[split]["confusion"]), corpus.label_names),
         *pictures,
@@ -405,14 +412,30 @@ def _temperature(metrics: Mapping[str, Any]) -> str:
     if metrics["temperature"] == 1.0:
         return (
             f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, some of "
-            f"them right and some wrong, or {LEAST_TEXTS} unlabelled texts."
+            f"them right and some wrong, {LEAST_TEXTS} unlabelled texts, or cross-validation "
+            f"(`train.cross_validation`) of {LEAST_CROSSED} rows."
         )
-    split, rows = headline(metrics), "the validation rows"
-    if metrics["temperature_fitted_to"] != "validation":
-        said = {"neighbours": "neighbours say", "teacher": "the other model says"}[metrics["temperature_fitted_to"]]
-        rows = f"what {said} of {metrics['held_back']:,} texts held back"
+    back = f"of {metrics.get('held_back', 0):,} texts held back"
+    rows = {
+        "validation": "the validation rows",
+        "neighbours": f"what neighbours say {back}",
+        "teacher": f"what the other model says {back}",
+        "folds": "what the models of the cross-validation say of rows that they did not learn from",
+    }[metrics["temperature_fitted_to"]]
+    split = headline(metrics)
     before = f"; without it the calibration error would be {metrics[split]['ece_uncalibrated']:.1%}" if split else ""
     return f"Probabilities are calibrated with temperature {metrics['temperature']:.2f}, fitted to {rows}{before}."
+
+
+def _crossed(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if found := metrics.get("cross_validation"):
+        low, high = wilson_interval(found["accuracy"], found["rows"])
+        yield (
+            f"Cross-validation: {found['folds']} models were trained as this one was, each without a part of the "
+            f"training rows. They are right on {found['accuracy']:.1%} of {found['rows']:,} rows, each asked of the "
+            f"model that did not learn from it (95% interval of the choice of rows {low:.0%} to {high:.0%}), macro-F1 "
+            f"{found['macro_f1']:.3f}. The model itself has learned from all of them."
+        )
 
 
 def _precision(metrics: Mapping[str, Any]) -> Iterator[str]:

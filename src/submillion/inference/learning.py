@@ -144,6 +144,11 @@ def _held_back(run: Run) -> np.ndarray:
     return np.linspace(0, len(run.unlabelled) - 1, count).round().astype(np.int64)
 
 
+def calibrates(run: Run) -> bool:
+    """Whether there are rows or texts held out that the temperature is fitted to."""
+    return len(run.validation) >= LEAST_ROWS or len(_held_back(run)) > 0
+
+
 def add_ngrams(run: Run, learned: TokenRows, console: "Console") -> dict[str, Any]:
     """Fits the n-grams, where the model has any, to the rows that it learned from; what there is to say of them."""
     # AG News, 8 rows a class and their names: 2 points less with n-grams than without; 16 a class: 0.5 (three draws).

@@ -21,10 +21,11 @@ from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError
-from submillion.inference.calibration import LEAST_ROWS, calibration_metrics, fit_temperature
+from submillion.inference.calibration import LEAST_CROSSED, LEAST_ROWS, calibration_metrics, fit_temperature, smoothed
 from submillion.inference.card import FILE_NAME as CARD
-from submillion.inference.card import headline, render_card, scaled, short_name, stopped_early
+from submillion.inference.card import headline, render_card, scaled, short_name, stopped_early, wilson_interval
 from submillion.inference.classifier import Classifier
+from submillion.inference.cross_validation import CrossValidated, cross_validate
 from submillion.inference.learning import Learned, Run, add_ngrams, learn, name_sentences
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
@@ -99,25 +100,28 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
         _check_own(Path(output.dir))
     run = _prepared(resolved.config, data, world, console)
     start = time.perf_counter()
+    crossed = cross_validate(run, console)
     with event_writer(output.tensorboard if world.is_first else "") as on_record:
         learned = learn(run, console, on_record)
     with nullcontext() if learned.result.interrupted else _interrupts_held(world):
         metrics = learned.metrics | add_ngrams(run, learned.rows, console)
         seconds = time.perf_counter() - start
-        trained = _measured_and_saved(run, learned, metrics, seconds)
+        trained = _measured_and_saved(run, learned, crossed, metrics, seconds)
         if summary and world.is_first:
             print_summary(trained, console)
     return trained
 
 
-def _measured_and_saved(run: Run, learned: Learned, metrics: dict[str, Any], seconds: float) -> TrainResult:
+def _measured_and_saved(
+    run: Run, learned: Learned, crossed: CrossValidated | None, metrics: dict[str, Any], seconds: float
+) -> TrainResult:
     """What a run leaves, in its folder and in hand. seconds: of the training; metrics: what there is to say so far."""
     output, world, result = run.config.output, run.world, learned.result
-    metrics |= _measured(run, learned)
+    metrics |= _measured(run, learned, crossed)
     metrics |= {name: getattr(result, name) for name in ("best_step", "steps", "planned_steps", "interrupted")}
     metrics["parameters"] = _parameter_counts(run.network, run.plan)
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
-    metrics["training_seconds"] = round(seconds, 2)  # self-training and the validations in it included
+    metrics["training_seconds"] = round(seconds, 2)  # cross-validation, self-training and validations included
     if world.is_first:
         _save(run, metrics, result)
     world.wait()
@@ -217,9 +221,9 @@ def _window(config: Config, tokenizer: Tokenizer, known: Tokens) -> int:
     return window
 
 
-def _measured(run: Run, learned: Learned) -> dict[str, Any]:
-    """What metrics.json says of the validation and the test rows, of the temperature, and of int8, tried on the former:
-    where they are few on the rows it learned from too."""
+def _measured(run: Run, learned: Learned, crossed: CrossValidated | None) -> dict[str, Any]:
+    """What metrics.json says of the validation and the test rows, of cross-validation, of the temperature, and of int8,
+    tried on the first: where they are few on the rows it learned from too."""
     from scipy.special import softmax
 
     tried = run.validation.tokens
@@ -229,7 +233,10 @@ def _measured(run: Run, learned: Learned) -> dict[str, Any]:
     metrics: dict[str, Any] = {"int8": int8} if int8 else {}
     splits = {name: rows for name, rows in (("validation", run.validation), ("test", run.test)) if len(rows)}
     logits = {name: run.computed(name, compute_logits, rows.tokens) for name, rows in splits.items()}
-    metrics |= _calibrated(run, learned, logits)
+    metrics |= _calibrated(run, learned, crossed, logits)
+    if crossed:
+        found = classification_metrics(crossed.logits, crossed.labels, run.corpus.label_names)
+        metrics["cross_validation"] = {"folds": crossed.folds} | found
     for name, rows in splits.items():
         metrics[name] = classification_metrics(logits[name], rows.labels, run.corpus.label_names)
         for key, divisor in (("ece_uncalibrated", 1.0), ("ece", metrics["temperature"])):
@@ -238,9 +245,11 @@ def _measured(run: Run, learned: Learned) -> dict[str, Any]:
     return metrics
 
 
-def _calibrated(run: Run, learned: Learned, logits: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _calibrated(
+    run: Run, learned: Learned, crossed: CrossValidated | None, logits: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
     """The temperature, and where it is not 1 what it was fitted to: the validation rows, or where these are few what
-    is said of texts held back."""
+    is said of texts held back, or what models of other rows say of the training rows."""
     temperature, fitted_to = 1.0, "validation"
     if len(run.validation) >= LEAST_ROWS:
         temperature = fit_temperature(logits["validation"], run.validation.labels)
@@ -248,6 +257,9 @@ def _calibrated(run: Run, learned: Learned, logits: Mapping[str, np.ndarray]) ->
         texts, probabilities = learned.held_back
         temperature = fit_temperature(run.computed("calibration", compute_logits, texts), probabilities)
         fitted_to = "teacher" if run.config.data.teacher else "neighbours"
+    elif crossed:
+        expected = smoothed(crossed.labels, crossed.logits.shape[1])
+        temperature, fitted_to = fit_temperature(crossed.logits, expected, LEAST_CROSSED), "folds"
     return {"temperature": temperature} | ({"temperature_fitted_to": fitted_to} if temperature != 1 else {})
 
 
@@ -369,9 +381,14 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         if split in metrics:
             yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
             yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
+    if found := metrics.get("cross_validation"):
+        low, high = wilson_interval(found["accuracy"], found["rows"])
+        told = f"{found['accuracy']:.1%} of {found['rows']:,} rows, by {found['folds']} models that had not learned"
+        yield "cross-validation", f"{told} from them ({low:.0%} to {high:.0%} with 95 % confidence)"
     if metrics["temperature"] != 1.0:
         told = f"temperature {metrics['temperature']:.2f}"
         told += f", by {metrics['held_back']:,} texts held back" if "held_back" in metrics else ""
+        told += ", by cross-validation" if metrics["temperature_fitted_to"] == "folds" else ""
         if split := headline(metrics):
             before, after = metrics[split]["ece_uncalibrated"], metrics[split]["ece"]
             yield "calibration error", f"{after:.2%} ({split}; {before:.2%} before {told})"
