@@ -150,9 +150,9 @@ class TrainConfig:
     """Above 0, each step computes its rows twice, as they are and as augment shows them, each with dropout of its own,
     and this many times the divergence of the two answers is added to the loss (R-Drop). A step takes twice as long."""
     cross_validation: int = 0
-    """Parts of the training rows. Before the model, one is trained without each part and asked about it: that tells how
-    right it will be on other rows and how sure it may be, where fewer than 100 validation rows and no texts held back
-    can. Training then takes so many times longer, and once more. 0: none."""
+    """So many models are trained before this one, each without a part of the training rows, and asked about that part:
+    it tells how right this one may be on other rows, and how sure, where fewer than 100 validation rows and no texts
+    held back do. Training takes about so many times as long. No more parts than a label has rows. 0: none."""
     adapter_scale: float = 1.0
     """The best step's adapters are multiplied by this at the end: below 1, the saved model lies between the pretrained
     encoder and the trained one, which holds better on texts unlike the training rows. Only 1 where encoder layers train

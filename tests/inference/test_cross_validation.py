@@ -15,6 +15,7 @@ from submillion.inference import train as train_module
 from submillion.inference.calibration import fit_temperature, smoothed
 from submillion.inference.cross_validation import CrossValidated, cross_validate, folds_of
 from submillion.inference.train import TrainResult, print_summary, train
+from submillion.training.artefact import Artefact
 
 ROWS = news_rows(8, seed=3)
 TEXTS, NAMES = (list(column) for column in zip(*ROWS, strict=True))
@@ -77,6 +78,7 @@ def test_cross_validation_calibrates_the_model_and_changes_nothing_else_of_it(
     assert made.classifier.temperature == made.metrics["temperature"] == temperature != 1
     assert made.metrics["temperature_fitted_to"] == "folds"
     told = made.metrics["cross_validation"]
+    assert Artefact.load(made.folder).metrics["cross_validation"] == told
     right = float((found.logits.argmax(axis=1) == found.labels).mean())
     assert (told["folds"], told["rows"], told["accuracy"]) == (4, 24, right) and 1 / 3 < right < 1
     card = (made.folder / "README.md").read_text("utf-8")

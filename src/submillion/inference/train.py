@@ -50,6 +50,7 @@ from submillion.training.tensorboard import check_tensorboard, event_writer
 if TYPE_CHECKING:
     from rich.console import Console
 
+RECORDED = ("validation", "test", "cross_validation", "best_step", "steps")  # of metrics.json, in the artefact too
 WINDOW_SHARE = 0.995  # of the training rows; 0.99 costs AG News' held-out rows a twentieth of a point, for nothing
 
 
@@ -339,7 +340,7 @@ def _save(run: Run, metrics: dict[str, Any], result: FitResult) -> None:
         rows=_trained_rows(corpus),
         config=to_mapping(config),
         parameters=metrics["parameters"],
-        metrics={name: metrics[name] for name in ("validation", "test", "best_step", "steps") if name in metrics},
+        metrics={name: metrics[name] for name in RECORDED if name in metrics},
         calibration={"temperature": metrics["temperature"]}
         | ({"int8_margin": metrics["int8"]["margin"]} if "int8" in metrics else {}),
     )
