@@ -104,7 +104,7 @@ def test_the_same_run_gives_the_same_figures(tiny_base: Path, tmp_path: Path) ->
 
 
 def test_folds_do_not_train_where_rows_held_out_say_how_sure_the_model_is(
-    tiny_base: Path, tmp_path: Path, fits: list[int]
+    tiny_base: Path, tmp_path: Path, fits: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = news_rows(84, seed=6)
     made = trained_on(
@@ -112,7 +112,7 @@ def test_folds_do_not_train_where_rows_held_out_say_how_sure_the_model_is(
     )
     pool = write_csv(tmp_path / "pool.csv", [[text] for text, _ in news_rows(200, seed=5)], header=["text"])
     taught = trained_on(tiny_base, tmp_path / "texts", data__unlabelled=str(pool), train__cross_validation=3)
-    assert len(fits) == 2
+    assert len(fits) == 2 and capsys.readouterr().out.count("folds      none: rows or texts that are held out") == 2
     assert made.metrics["temperature_fitted_to"] == "validation"
     assert taught.metrics["temperature_fitted_to"] == "neighbours"
     assert not {"cross_validation"} & {*made.metrics, *taught.metrics}

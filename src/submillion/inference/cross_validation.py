@@ -34,7 +34,10 @@ def cross_validate(run: Run, console: "Console") -> CrossValidated | None:
     from rich.console import Console
 
     network, texts, train = run.network, run.texts, run.train
-    if not run.config.train.cross_validation or calibrates(run):
+    if not run.config.train.cross_validation:
+        return None
+    if calibrates(run):
+        console.print("folds      none: rows or texts that are held out say how sure to be", highlight=False)
         return None
     fold_of_row = folds_of(texts, train.labels, run.config.train.cross_validation, run.config.seed)
     asked = fold_of_row >= 0
