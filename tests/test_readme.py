@@ -1,4 +1,4 @@
-"""The README says only what is true: its commands parse, its code compiles, its links lead somewhere."""
+"""The README and its pages say only what is true: commands parse, code compiles, links lead somewhere."""
 
 import ast
 import inspect
@@ -18,6 +18,9 @@ from submillion.config import RunFlags, flag_name, key_types, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+# The log tells of flags and files that are gone.
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "log.md")]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 OURS = re.compile(r"(?:submillion|python3? -m submillion|python3? (train|predict)\.py)(?: (.*))?$")
 WORK = {
     "submillion.inference.train": ["train_resolved", "quickstart"],
@@ -67,11 +70,18 @@ def argv_of(command: str) -> list[str] | None:
     return [*filter(None, [found[1]]), *shlex.split(found[2] or "")] if found else None
 
 
-OUR_COMMANDS = [command for command in commands(README) if argv_of(command) is not None]
-MAKE_COMMANDS = [command for command in commands(README) if command.split()[0] == "make"]
-PYTHON_BLOCKS = blocks(README, "python", "py")
-LINKS = re.findall(r"\]\(<?([^)\s>]+)", prose(README)) + re.findall(r'(?:src|href|srcset)="([^"\s]+)', prose(README))
-LOCAL_LINKS = [link for link in LINKS if not re.match(r"[a-z]+:", link)]
+COMMANDS = list(dict.fromkeys(command for text in TEXTS.values() for command in commands(text)))
+OUR_COMMANDS = [command for command in COMMANDS if argv_of(command) is not None]
+MAKE_COMMANDS = [command for command in COMMANDS if command.split()[0] == "make"]
+PYTHON_BLOCKS = [code for text in TEXTS.values() for code in blocks(text, "python", "py")]
+
+
+def local_links(text: str) -> list[str]:
+    links = re.findall(r"\]\(<?([^)\s>]+)", prose(text)) + re.findall(r'(?:src|href|srcset)="([^"\s]+)', prose(text))
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+LOCAL_LINKS = [(page, link) for page, text in TEXTS.items() for link in local_links(text)]
 
 
 def first_line(text: str) -> str:
@@ -79,8 +89,13 @@ def first_line(text: str) -> str:
 
 
 def test_the_readme_shows_how_to_train_predict_and_use_the_package() -> None:
-    assert {"train", "predict"} <= {(argv_of(command) or [""])[0] for command in OUR_COMMANDS}
-    assert MAKE_COMMANDS and PYTHON_BLOCKS and LOCAL_LINKS
+    assert {"train", "predict"} <= {(argv_of(command) or [""])[0] for command in commands(README)}
+    assert MAKE_COMMANDS and blocks(README, "python") and local_links(README)
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in local_links(README)}
+    assert {page.resolve() for page in PAGES[1:]} <= linked
 
 
 # Commands
@@ -115,7 +130,7 @@ def test_every_flag_that_the_text_names_exists() -> None:
         for kind in (RunFlags, PlanFlags, PredictFlags, EvaluateFlags, ExportFlags, ImportFlags)
         for key in key_types(kind)
     }
-    inline = " ".join(re.findall(r"`([^`]+)`", prose(README)))
+    inline = " ".join(re.findall(r"`([^`]+)`", " ".join(map(prose, TEXTS.values()))))
     named = set(re.findall(r"(?<!\S)--[a-z][\w.-]*", inline)) - {"--help", "--version"}
     assert named and named <= known
 
@@ -185,13 +200,13 @@ def imported(tree: ast.Module) -> dict[str, Any]:
 # Links
 
 
-@pytest.mark.parametrize("link", LOCAL_LINKS)
-def test_a_link_leads_to_something_that_is_kept(link: str) -> None:
+@pytest.mark.parametrize(("page", "link"), LOCAL_LINKS, ids=[f"{page.name} {link}" for page, link in LOCAL_LINKS])
+def test_a_link_leads_to_something_that_is_kept(page: Path, link: str) -> None:
     path, _, anchor = link.partition("#")
-    target = ROOT / path if path else ROOT / "README.md"
-    assert target.exists() and target.resolve().is_relative_to(ROOT)
+    target = (page.parent / path).resolve() if path else page
+    assert target.exists() and target.is_relative_to(ROOT)
     if (ROOT / ".git").exists():  # what git ignores is on this machine alone
-        assert subprocess.run(["git", "check-ignore", "--quiet", path or "README.md"], cwd=ROOT).returncode == 1
+        assert subprocess.run(["git", "check-ignore", "--quiet", str(target)], cwd=ROOT).returncode == 1
     if anchor and target.suffix == ".md":
         assert anchor in anchors(target.read_text(encoding="utf-8"))
 
