@@ -104,7 +104,7 @@ class DataConfig:
     """A file of more texts, without labels: those whose labels are surest become training rows too, labelled by a
     regression on the pretrained features; or all do, labelled by adapters trained on the labelled rows alone, where 100
     validation rows or more show these to be better. They and the labelled rows then train in half of train.epochs.
-    Without these validation rows, a tenth of 500 texts or more does not train: probabilities are calibrated on it."""
+    Without 50 validation rows, a tenth of 500 texts or more does not train: probabilities are calibrated on it."""
     teacher: str = ""
     """A saved model of the same labels, ours or one that transformers saved, which labels all texts of data.unlabelled
     in place of this run: a small encoder learns what a large one knows."""
@@ -151,7 +151,7 @@ class TrainConfig:
     and this many times the divergence of the two answers is added to the loss (R-Drop). A step takes twice as long."""
     cross_validation: int = 0
     """So many models are trained before this one, each without a part of the training rows, and asked about that part:
-    it tells how right this one may be on other rows, and how sure, where fewer than 100 validation rows and no texts
+    it tells how right this one may be on other rows, and how sure, where fewer than 50 validation rows and no texts
     held back do. Training takes about so many times as long. No more parts than a label has rows. 0: none."""
     adapter_scale: float = 1.0
     """The best step's adapters are multiplied by this at the end: below 1, the saved model lies between the pretrained

@@ -225,8 +225,8 @@ def test_figures_that_are_of_int8_say_so() -> None:
 
 def test_what_a_temperature_takes_is_told_whole() -> None:
     told = (
-        "a temperature takes 100 validation rows to fit, some of them right and some wrong, 500 unlabelled texts, or "
-        "cross-validation (`train.cross_validation`) of 8 rows."
+        "a temperature takes 50 validation rows to fit, 500 unlabelled texts, or cross-validation "
+        "(`train.cross_validation`) of 8 rows."
     )
     assert told in made() and told in made(splits=())
 

@@ -12,7 +12,7 @@ from tiny import interrupt_at_step
 
 from submillion.inference import cross_validation, learning
 from submillion.inference import train as train_module
-from submillion.inference.calibration import fit_temperature, smoothed
+from submillion.inference.calibration import fit_temperature
 from submillion.inference.cross_validation import CrossValidated, cross_validate, folds_of
 from submillion.inference.train import TrainResult, print_summary, train
 from submillion.training.artefact import Artefact
@@ -53,7 +53,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_each_row_is_judged_by_a_model_of_all_other_parts(
     changes: dict[str, Any], tiny_base: Path, tmp_path: Path, crossed: list[CrossValidated | None], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(learning, "LEAST_ROWS", 10)  # n-grams train too
+    monkeypatch.setattr(learning, "LEAST_LEARNED", 10)  # n-grams train too
     trained_on(tiny_base, tmp_path / "folds", train__cross_validation=4, **changes)
     found = crossed[0]
     assert found is not None and found.folds == 4
@@ -74,7 +74,7 @@ def test_cross_validation_calibrates_the_model_and_changes_nothing_else_of_it(
     assert plain.classifier.temperature == 1 and "cross_validation" not in plain.metrics
     found = crossed[0]
     assert found is not None
-    temperature = fit_temperature(found.logits, smoothed(found.labels, 3), least=0)
+    temperature = fit_temperature(found.logits, found.labels, least=0)
     assert made.classifier.temperature == made.metrics["temperature"] == temperature != 1
     assert made.metrics["temperature_fitted_to"] == "folds"
     told = made.metrics["cross_validation"]
@@ -199,6 +199,6 @@ def test_the_network_is_afterwards_as_it_was(tiny_base: Path, tmp_path: Path, mo
         return found
 
     monkeypatch.setattr(train_module, "cross_validate", watched)
-    monkeypatch.setattr(learning, "LEAST_ROWS", 10)
+    monkeypatch.setattr(learning, "LEAST_LEARNED", 10)
     trained_on(tiny_base, tmp_path, model__ngram_buckets=256, train__cross_validation=3, train__epochs=1)
     assert seen == [True]

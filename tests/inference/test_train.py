@@ -907,7 +907,7 @@ def test_the_card_tells_of_n_grams(whole_texts: TrainResult) -> None:
     card = (whole_texts.folder / "README.md").read_text("utf-8")
     for told in (
         "low-rank adapters (LoRA), a head and a table of 512 n-grams.",
-        "chose the step that was kept and the weight of the n-grams.",
+        "chose the step that was kept, the weight of the n-grams and the temperature of the probabilities.",
         "Of a text its encoder reads the first 6 tokens, special ones included, and no more; what lies beyond is read",
         "without the n-grams, which came after",
     ):

@@ -411,9 +411,8 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
 def _temperature(metrics: Mapping[str, Any]) -> str:
     if metrics["temperature"] == 1.0:
         return (
-            f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, some of "
-            f"them right and some wrong, {LEAST_TEXTS} unlabelled texts, or cross-validation "
-            f"(`train.cross_validation`) of {LEAST_CROSSED} rows."
+            f"Probabilities are the bare softmax: a temperature takes {LEAST_ROWS} validation rows to fit, "
+            f"{LEAST_TEXTS} unlabelled texts, or cross-validation (`train.cross_validation`) of {LEAST_CROSSED} rows."
         )
     back = f"of {metrics.get('held_back', 0):,} texts held back"
     rows = {

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-MOST_TEXTS = 1_000  # that are held back to calibrate on
+LEAST_LEARNED = 100  # rows, for n-grams to learn from, or to choose between ways by
+FEWEST_TEXTS, MOST_TEXTS = 100, 1_000  # that are held back to calibrate on
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,10 @@ def learn(run: Run, console: "Console", on_record: Record | None) -> Learned:
 
 def _held_back(run: Run) -> np.ndarray:
     """int64 indices of the unlabelled texts that do not train, for probabilities to be calibrated on them: a tenth, but
-    LEAST_ROWS at least and MOST_TEXTS at most. None where validation rows do that, and of fewer than LEAST_TEXTS."""
+    FEWEST_TEXTS at least and MOST_TEXTS at most. None where validation rows do that, and of fewer than LEAST_TEXTS."""
     if len(run.validation) >= LEAST_ROWS or len(run.unlabelled) < LEAST_TEXTS:
         return np.empty(0, dtype=np.int64)
-    count = min(MOST_TEXTS, max(LEAST_ROWS, len(run.unlabelled) // 10))
+    count = min(MOST_TEXTS, max(FEWEST_TEXTS, len(run.unlabelled) // 10))
     return np.linspace(0, len(run.unlabelled) - 1, count).round().astype(np.int64)
 
 
@@ -152,10 +153,10 @@ def calibrates(run: Run) -> bool:
 def add_ngrams(run: Run, learned: TokenRows, console: "Console") -> dict[str, Any]:
     """Fits the n-grams, where the model has any, to the rows that it learned from; what there is to say of them."""
     # AG News, 8 rows a class and their names: 2 points less with n-grams than without; 16 a class: 0.5 (three draws).
-    if run.network.ngrams is not None and len(learned) >= LEAST_ROWS:
+    if run.network.ngrams is not None and len(learned) >= LEAST_LEARNED:
         return {"ngram_weight": _fitted_weight(run, learned)}
     if run.network.ngrams is not None:
-        console.print(f"n-grams    stay zero: {len(learned)} rows, fewer than {LEAST_ROWS}", highlight=False)
+        console.print(f"n-grams    stay zero: {len(learned)} rows, fewer than {LEAST_LEARNED}", highlight=False)
     return {}
 
 
@@ -222,7 +223,7 @@ def _self_labelled(run: Run, console: "Console") -> Given:
     training.
     """
     network, held_out = run.network, run.validation.tokens
-    enough = len(held_out) >= LEAST_ROWS
+    enough = len(held_out) >= LEAST_LEARNED
     if not enough:
         held_out = held_out.take(np.empty(0, dtype=np.int64))
     known, texts, others = _features(run, held_out)
@@ -318,7 +319,7 @@ def _fitted_weight(run: Run, learned: TokenRows) -> float:
     network, validation = run.network, run.validation
     assert network.ngrams is not None
     weight = torch.ones(1, dtype=torch.float64)
-    enough = len(validation) >= LEAST_ROWS
+    enough = len(validation) >= LEAST_LEARNED
     if enough:
         logits = run.computed("validation", compute_logits, validation.tokens)  # the table is zero still
     if run.world.is_first:

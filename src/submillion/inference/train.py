@@ -21,12 +21,12 @@ from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError
-from submillion.inference.calibration import LEAST_CROSSED, LEAST_ROWS, calibration_metrics, fit_temperature, smoothed
+from submillion.inference.calibration import LEAST_CROSSED, LEAST_ROWS, calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import headline, render_card, scaled, short_name, stopped_early, wilson_interval
 from submillion.inference.classifier import Classifier
 from submillion.inference.cross_validation import CrossValidated, cross_validate
-from submillion.inference.learning import Learned, Run, add_ngrams, learn, name_sentences
+from submillion.inference.learning import LEAST_LEARNED, Learned, Run, add_ngrams, learn, name_sentences
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.plots import plot_history
 from submillion.inference.predict import predict_file
@@ -228,7 +228,7 @@ def _measured(run: Run, learned: Learned, crossed: CrossValidated | None) -> dic
     from scipy.special import softmax
 
     tried = run.validation.tokens
-    if len(tried) < LEAST_ROWS:
+    if len(tried) < LEAST_LEARNED:
         tried = Tokens.joined([tried, learned.rows.tokens])
     int8 = try_int8(run.network, tried, run.config.train.eval_batch_size, run.compute, run.world)
     metrics: dict[str, Any] = {"int8": int8} if int8 else {}
@@ -259,8 +259,7 @@ def _calibrated(
         temperature = fit_temperature(run.computed("calibration", compute_logits, texts), probabilities)
         fitted_to = "teacher" if run.config.data.teacher else "neighbours"
     elif crossed:
-        expected = smoothed(crossed.labels, crossed.logits.shape[1])
-        temperature, fitted_to = fit_temperature(crossed.logits, expected, LEAST_CROSSED), "folds"
+        temperature, fitted_to = fit_temperature(crossed.logits, crossed.labels, LEAST_CROSSED), "folds"
     return {"temperature": temperature} | ({"temperature_fitted_to": fitted_to} if temperature != 1 else {})
 
 
