@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from news import news_rows, run_of, write_csv
 
+from submillion.inference import learning
 from submillion.inference.train import TrainResult, train
+from submillion.training.loop import TokenRows
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,12 @@ def trained(tiny_base: Path, news_csv: Path, tmp_path_factory: pytest.TempPathFa
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal wide enough that no cell of a printed table is cut."""
     monkeypatch.setenv("COLUMNS", "250")
+
+
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> list[TokenRows]:
+    """The rows of each training."""
+    seen: list[TokenRows] = []
+    fit = learning.fit
+    monkeypatch.setattr(learning, "fit", lambda network, rows, *rest: seen.append(rows) or fit(network, rows, *rest))
+    return seen

@@ -16,6 +16,7 @@ from submillion.inference.calibration import fit_temperature
 from submillion.inference.cross_validation import CrossValidated, cross_validate, folds_of
 from submillion.inference.train import TrainResult, print_summary, train
 from submillion.training.artefact import Artefact
+from submillion.training.loop import TokenRows
 
 ROWS = news_rows(8, seed=3)
 TEXTS, NAMES = (list(column) for column in zip(*ROWS, strict=True))
@@ -34,17 +35,6 @@ def crossed(monkeypatch: pytest.MonkeyPatch) -> list[CrossValidated | None]:
         train_module, "cross_validate", lambda *given: found.append(cross_validate(*given)) or found[-1]
     )
     return found
-
-
-@pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of rows of each training."""
-    seen: list[int] = []
-    fit = learning.fit
-    monkeypatch.setattr(
-        learning, "fit", lambda network, rows, *rest: seen.append(len(rows)) or fit(network, rows, *rest)
-    )
-    return seen
 
 
 @pytest.mark.parametrize(
@@ -104,7 +94,7 @@ def test_the_same_run_gives_the_same_figures(tiny_base: Path, tmp_path: Path) ->
 
 
 def test_folds_do_not_train_where_rows_held_out_say_how_sure_the_model_is(
-    tiny_base: Path, tmp_path: Path, fits: list[int], capsys: pytest.CaptureFixture[str]
+    tiny_base: Path, tmp_path: Path, learned: list[TokenRows], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = news_rows(84, seed=6)
     made = trained_on(
@@ -112,32 +102,37 @@ def test_folds_do_not_train_where_rows_held_out_say_how_sure_the_model_is(
     )
     pool = write_csv(tmp_path / "pool.csv", [[text] for text, _ in news_rows(200, seed=5)], header=["text"])
     taught = trained_on(tiny_base, tmp_path / "texts", data__unlabelled=str(pool), train__cross_validation=3)
-    assert len(fits) == 2 and capsys.readouterr().out.count("folds      none: rows or texts that are held out") == 2
+    assert len(learned) == 2 and capsys.readouterr().out.count("folds      none: rows or texts that are held out") == 2
     assert made.metrics["temperature_fitted_to"] == "validation"
     assert taught.metrics["temperature_fitted_to"] == "neighbours"
-    assert not {"cross_validation"} & {*made.metrics, *taught.metrics}
+    assert "cross_validation" not in {*made.metrics, *taught.metrics}
 
 
-def test_a_few_texts_are_labelled_anew_in_each_fold(tiny_base: Path, tmp_path: Path, fits: list[int]) -> None:
+def test_a_few_texts_are_labelled_anew_in_each_fold(tiny_base: Path, tmp_path: Path, learned: list[TokenRows]) -> None:
     pool = write_csv(tmp_path / "pool.csv", [[text] for text, _ in news_rows(20, seed=5)], header=["text"])
     made = trained_on(tiny_base, tmp_path, data__unlabelled=str(pool), train__cross_validation=3, train__epochs=2)
+    fits = [len(rows) for rows in learned]
     assert len(fits) == 4 and all(16 + 40 < rows < 16 + 60 for rows in fits[:3]), "of 60 texts about four fifths"
     assert fits[3] == 24 + made.metrics["self_labelled"] and made.metrics["cross_validation"]["rows"] == 24
 
 
-def test_a_few_validation_rows_leave_it_to_the_folds(tiny_base: Path, tmp_path: Path, fits: list[int]) -> None:
+def test_a_few_validation_rows_leave_it_to_the_folds(tiny_base: Path, tmp_path: Path, learned: list[TokenRows]) -> None:
     made = trained_on(tiny_base, tmp_path, data__validation_fraction=0.25, train__cross_validation=3, train__epochs=2)
-    assert fits == [12, 12, 12, 18] and made.metrics["temperature_fitted_to"] == "folds"
+    assert [len(rows) for rows in learned] == [12, 12, 12, 18] and made.metrics["temperature_fitted_to"] == "folds"
     card = (made.folder / "README.md").read_text("utf-8")
     assert "of 6 validation rows." in card and "Cross-validation: 3 models" in card
     assert made.metrics["validation"]["ece"] != made.metrics["validation"]["ece_uncalibrated"]
 
 
 def test_one_row_a_label_leaves_nothing_to_ask(
-    tiny_base: Path, tmp_path: Path, fits: list[int], capsys: pytest.CaptureFixture[str]
+    tiny_base: Path, tmp_path: Path, learned: list[TokenRows], capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = trained_on(tiny_base, tmp_path, ROWS[:3], train__cross_validation=5)
-    assert fits == [3] and "cross_validation" not in made.metrics and made.classifier.temperature == 1
+    assert (
+        [len(rows) for rows in learned] == [3]
+        and "cross_validation" not in made.metrics
+        and made.classifier.temperature == 1
+    )
     assert "folds      none: no label has two training rows that are not alike" in capsys.readouterr().out
 
 

@@ -127,15 +127,6 @@ def test_a_run_tells_how_many_texts_it_labelled_itself(few_labels: tuple[TrainRe
 BACK = np.linspace(0, 599, 100).round().astype(int)  # of 600 texts, those that are held back
 
 
-@pytest.fixture
-def learned(monkeypatch: pytest.MonkeyPatch) -> list[TokenRows]:
-    """The rows of each training."""
-    seen: list[TokenRows] = []
-    fit = learning.fit
-    monkeypatch.setattr(learning, "fit", lambda network, rows, *rest: seen.append(rows) or fit(network, rows, *rest))
-    return seen
-
-
 def test_without_validation_rows_the_temperature_is_fitted_to_what_neighbours_say_of_texts_held_back(
     tiny_base: Path,
     tmp_path: Path,

@@ -47,7 +47,7 @@ def cross_validate(run: Run, console: "Console") -> CrossValidated | None:
     folds = np.unique(fold_of_row[asked])
     told = f"folds      {len(folds)} models, each without a part of the {len(train):,} rows, say how right and how sure"
     console.print(f"{told} to be", soft_wrap=True, highlight=False)
-    untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
+    untrained = network.snapshot()
     logits = np.empty((len(train), len(run.corpus.label_names)), dtype=np.float32)
     for fold in folds:
         out = np.flatnonzero(fold_of_row == fold)
@@ -57,7 +57,7 @@ def cross_validate(run: Run, console: "Console") -> CrossValidated | None:
             raise KeyboardInterrupt
         add_ngrams(part, learned.rows, quiet)
         logits[out] = run.computed("fold", compute_logits, train.tokens.take(out))
-        network.load_state_dict(untrained, strict=False)
+        network.restore(untrained)
     return CrossValidated(logits[asked], train.labels[asked], len(folds))
 
 

@@ -232,7 +232,7 @@ def _self_labelled(run: Run, console: "Console") -> Given:
     right: dict[str, float] = {}
     metrics: dict[str, Any] = {"self_labelling": right} | _told_proportions(run, labelled.proportions, console)
     if enough:
-        untrained = {name: parameter.detach().clone() for name, parameter in network.trainable().items()}
+        untrained = network.snapshot()
         result = run.fit(run.texts, run.train)
         if result.interrupted:
             none = np.empty(0, dtype=np.int64)
@@ -243,7 +243,7 @@ def _self_labelled(run: Run, console: "Console") -> Given:
             console.print(f"labels     {name}: {right[name]:.2%} of the validation rows right", highlight=False)
         if right["adapters"] > right["regression"]:
             labelled = _by_adapters(run, known, texts, labelled)
-        network.load_state_dict(untrained, strict=False)
+        network.restore(untrained)
     probabilities = np.zeros((len(texts), len(run.corpus.label_names)))
     probabilities[:, np.unique(run.corpus.train.labels)] = labelled.probabilities
     return Given(labelled.rows, labelled.labels, probabilities, metrics)

@@ -62,6 +62,17 @@ class TextClassifier(nn.Module):
         """The declared trainable set: name -> fp32 parameter, in a fixed order. The artefact holds exactly these."""
         return dict(self.named_parameters())
 
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of what `trainable` holds now, for `restore`."""
+        return {name: parameter.detach().clone() for name, parameter in self.trainable().items()}
+
+    @torch.no_grad()
+    def restore(self, snapshot: dict[str, Tensor]) -> None:
+        """Puts back, in place, what a `snapshot` holds."""
+        parameters = self.trainable()
+        for name, tensor in snapshot.items():
+            parameters[name].copy_(tensor)
+
     @torch.no_grad()
     def scale_adapters(self, factor: float) -> None:
         """Multiplies what every adapter adds: by 0 the encoder is the pretrained one, by 1 nothing changes."""

@@ -531,17 +531,15 @@ class _Best:
         self.interrupted = False
         self._loss = float("inf")
         self._since = 0
-        self._tensors: dict[str, Tensor] = {}
+        self._parameters: dict[str, Tensor] = {}
 
     def update(self, step: int, loss: float, model: TextClassifier) -> None:
         if loss < self._loss:
             self.step, self._loss, self._since = step, loss, 0
-            self._tensors = {name: p.detach().clone() for name, p in model.trainable().items()}
+            self._parameters = model.snapshot()
         else:
             self._since += 1
         self.stale = bool(self.patience) and self._since >= self.patience
 
-    @torch.no_grad()
     def restore(self, model: TextClassifier) -> None:
-        for name, tensor in self._tensors.items():
-            model.trainable()[name].copy_(tensor)
+        model.restore(self._parameters)
