@@ -49,6 +49,26 @@ def test_the_cut_depends_on_the_seed_alone():
     assert cuts[0] == cuts[1] != cuts[2]
 
 
+def test_held_out_rows_that_the_training_rows_hold_nearly_stay_and_are_marked():
+    data = news()
+    given = {"train": data, "test": [(data["text"][0] + " says a report", "a"), ("nothing like it", "b")]}
+    corpus = load_corpus(DataConfig(validation_fraction=0.1), 0, given)
+    assert corpus.test.overlap.tolist() == [True, False] and len(corpus.test.texts) == 2
+    assert corpus.train.overlap is None and corpus.validation.overlap is None  # cut so that there is none
+
+
+def test_a_source_says_which_of_its_test_rows_the_model_has_nearly_seen(write, tmp_path):
+    write("news/train.csv", "text,label\na goal in the last minute of extra time,Sports\na vote,World\n")
+    write("news/test.csv", "text,label\nA goal in the last minute of extra time!,Sports\na match,Sports\n")
+    folder, names = str(tmp_path / "news"), ("World", "Sports")
+    sha256 = load_corpus(DataConfig(source=folder, validation_fraction=0, label_names=names), 0).sha256
+    assert load_rows(folder, names, trained_on=sha256)[0].overlap.tolist() == [True, False]
+    assert load_rows(folder, names)[0].overlap is load_rows(folder, names, trained_on="other")[0].overlap is None
+    write("news/train.csv", "text,label\n,Sports\n")  # rows that no model was trained on are no error here
+    rows, _ = load_rows(folder, names, trained_on=sha256)
+    assert rows.overlap is None and len(rows.texts) == 2
+
+
 def test_splits_that_the_source_brings_are_kept():
     data = {"train": news(), "test": [("cup", "b")], "valid": [("oil", "a")]}
     corpus = load_corpus(DataConfig(), 0, data)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from submillion.data import splits
-from submillion.data.splits import near_duplicate_groups, stratified_group_split
+from submillion.data.splits import near_duplicate_groups, near_duplicates, stratified_group_split
 from submillion.seeds import numpy_generator
 
 STORY = "oil prices climbed on monday as ministers met in vienna to talk about supply"
@@ -84,6 +84,29 @@ def test_groups_equal_a_direct_comparison_of_all_pairs(texts):
     assert groups.dtype == np.int64
     seen: dict[int, int] = {}
     assert groups.tolist() == [seen.setdefault(first, len(seen)) for first in expected]
+
+
+def test_texts_that_others_hold_nearly():
+    near = "UPDATE: " + STORY.upper() + ", officials said"
+    texts = [STORY, near, "Stocks fell for a third day as investors waited for jobs", "?", "Oil  climbs", STORY]
+    found = near_duplicates(texts, [STORY + "!", "oil climbs!", "!"])
+    assert found.dtype == bool and found.tolist() == [True, True, False, False, True, True]
+    assert near_duplicates([], [STORY]).tolist() == [] and near_duplicates([STORY], []).tolist() == [False]
+
+
+def test_boilerplate_makes_no_near_duplicate(monkeypatch):
+    monkeypatch.setattr(splits, "COMMON_ROWS", 3)
+    tails = [f"{STORY} t{number}" for number in range(4)]
+    assert near_duplicates(tails[:1], tails[1:3]).all()
+    assert not near_duplicates(tails[:1], tails[1:]).any()
+    assert near_duplicates(tails[:1], tails[:1] * 9).all()
+
+
+@settings(max_examples=60)
+@given(*[st.lists(st.lists(st.sampled_from("abc"), max_size=9).map(" ".join), max_size=8)] * 2)
+def test_two_texts_are_near_duplicates_where_they_are_one_group(texts, others):
+    expected = [any(np.ptp(near_duplicate_groups([text, other])) == 0 for other in others) for text in texts]
+    assert near_duplicates(texts, others).tolist() == expected
 
 
 rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=120)

@@ -88,6 +88,28 @@ def test_the_training_rows_of_a_source_with_test_rows_of_its_own_are_refused(tin
         evaluate_source(result.folder, str(folder / "train.csv"))
 
 
+def test_test_rows_that_the_training_rows_hold_nearly_are_told_of_everywhere(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wide: None
+) -> None:
+    folder, rows = tmp_path / "news", news_rows()
+    folder.mkdir()
+    write_csv(folder / "train.csv", rows)
+    write_csv(folder / "test.csv", [(f"{text} (updated)", label) for text, label in rows[:5]] + news_rows(4, seed=5))
+    result = train(data=folder, overrides=run_of(tiny_base, tmp_path, train__epochs=1))
+    own = result.metrics["test"]["overlap"]
+    assert own["rows"] == 5 and result.metrics["test"]["rows"] == 17 and "overlap" not in result.metrics["validation"]
+    right = 5 * own["accuracy"] + 12 * own["accuracy_of_others"]
+    assert right == pytest.approx(17 * result.metrics["test"]["accuracy"])
+    told = f"5 of the 17 test rows are near duplicates of training rows: {own['accuracy']:.2%} of these are right, "
+    told += f"{own['accuracy_of_others']:.2%} of the others."
+    printed = capsys.readouterr().out
+    assert "overlap    5 of the 17 test rows are near duplicates of training rows" in printed and told in printed
+    assert told in (result.folder / "README.md").read_text(encoding="utf-8")
+    assert json.loads((result.folder / "metrics.json").read_text(encoding="utf-8"))["test"]["overlap"] == own
+    assert evaluate_source(result.folder, str(folder))["overlap"] == own
+    assert told in capsys.readouterr().out
+
+
 def test_integers_stand_for_the_names_that_they_stood_for_in_training(tiny_base: Path, tmp_path: Path) -> None:
     """A test split, and a file to measure on, that lack the last label do not say that labels count from 1."""
 

@@ -42,6 +42,15 @@ def test_large_logits_give_a_finite_loss() -> None:
     assert classification_metrics(logits, np.array([0, 1]), ("a", "b"))["loss"] == pytest.approx(1e4)
 
 
+def test_near_duplicates_of_training_rows_are_counted_apart() -> None:
+    logits, labels = np.eye(2, dtype=np.float32)[[0, 0, 1, 1]], np.array([0, 1, 1, 1])
+    found = classification_metrics(logits, labels, ("a", "b"), np.array([True, True, False, False]))
+    assert found["overlap"] == {"rows": 2, "accuracy": 0.5, "accuracy_of_others": 1.0} and found["accuracy"] == 0.75
+    found = classification_metrics(logits, labels, ("a", "b"), np.ones(4, dtype=bool))
+    assert found["overlap"] == {"rows": 4, "accuracy": 0.75, "accuracy_of_others": None}
+    assert "overlap" not in classification_metrics(logits, labels, ("a", "b"), np.zeros(4, dtype=bool))
+
+
 def test_the_result_is_plain_json(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     found = classification_metrics(*drawn, NAMES)
     assert json.loads(json.dumps(found)) == found and list(found["per_label"]) == list(NAMES)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -18,7 +18,7 @@ from submillion.data.labels import (
     without_points,
 )
 from submillion.data.sources import Source, read_source
-from submillion.data.splits import near_duplicate_groups, stratified_group_split
+from submillion.data.splits import near_duplicate_groups, near_duplicates, stratified_group_split
 from submillion.data.tables import Table, checked_texts
 from submillion.errors import DataError
 from submillion.seeds import numpy_generator
@@ -29,6 +29,9 @@ class Rows:
     texts: list[str]
     labels: np.ndarray
     """int64 [rows]; indices into the corpus' label_names."""
+    overlap: np.ndarray | None = None
+    """Of a held-out split that the source itself has, bool [rows]: near duplicates of training rows. None of others:
+    what is cut from the training rows has none, and of other files it is not known."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
     data: a pandas DataFrame, a dict of columns, a dict of splits ("train", "test", "validation"), a list of dicts or of
     (text, label) pairs, or a path; it is never changed. A missing test split is cut from the training rows
     (test_fraction), then a missing validation split (validation_fraction); near duplicates stay on one side. A
-    fraction of 0 leaves that split empty. The file config.unlabelled is read for its texts alone.
+    fraction of 0 leaves that split empty. Rows of a split of the source's own that are near duplicates of training rows
+    stay in it, marked (`Rows.overlap`). The file config.unlabelled is read for its texts alone.
 
     Raises DataError: for a source that cannot be read, and for all unusable rows of a file at once.
     """
@@ -68,6 +72,7 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         raise DataError(f"{source.described}: expected training rows, found {', '.join(source.splits)} alone")
     label_names, first_label, splits = _rows_of(source, config.label_names)
     train, cuts = splits["train"], []
+    splits |= {name: _with_overlap(rows, train) for name, rows in splits.items() if name != "train"}
     sha256 = rows_sha256(train, label_names)
     missing = [split for split in ("test", "validation") if split not in splits]
     fractions = {"test": config.test_fraction, "validation": config.validation_fraction}
@@ -130,20 +135,35 @@ def load_rows(
     text_column: str = "",
     label_column: str = "",
     first_label: int | None = None,
+    trained_on: str = "",
 ) -> tuple[Rows, bool]:
     """Labelled rows to measure a model on: the source's test split, or all its rows where it has no splits; and whether
     they are a test split.
 
     Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
-    first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. Raises DataError as
+    first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. trained_on: their
+    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. Raises DataError as
     `load_corpus` does.
     """
     found = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
-    table = found.splits.get("test") or found.splits["train"]
-    texts, labels = _columns(table)
-    labels = without_points(labels, label_names)
-    first = first_number(labels, label_names, table.problems, first_label)
-    return _checked_rows(table, texts, labels, label_names, first), "test" in found.splits
+
+    def rows_of(table: Table) -> Rows:
+        texts, labels = _columns(table)
+        labels = without_points(labels, label_names)
+        first = first_number(labels, label_names, table.problems, first_label)
+        return _checked_rows(table, texts, labels, label_names, first)
+
+    train, test = found.splits.get("train"), found.splits.get("test")
+    if test is None:
+        return rows_of(found.splits["train"]), False
+    rows = rows_of(test)
+    if not trained_on or train is None:
+        return rows, True
+    try:
+        known = rows_of(train)
+    except DataError:  # then no model was trained on these rows
+        return rows, True
+    return (_with_overlap(rows, known) if rows_sha256(known, label_names) == trained_on else rows), True
 
 
 def rows_sha256(rows: Rows, label_names: Sequence[str]) -> str:
@@ -152,6 +172,10 @@ def rows_sha256(rows: Rows, label_names: Sequence[str]) -> str:
     for text, label in zip(rows.texts, rows.labels.tolist(), strict=True):
         digest.update(f"{len(text)} {text}\n{label_names[label]}\n".encode())
     return digest.hexdigest()
+
+
+def _with_overlap(rows: Rows, train: Rows) -> Rows:
+    return replace(rows, overlap=near_duplicates(rows.texts, train.texts))
 
 
 def _at(rows: Rows, indices: np.ndarray) -> Rows:

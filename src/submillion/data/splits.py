@@ -1,9 +1,13 @@
 """Which rows belong together, and cuts that keep them together and the labels in proportion."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 SHINGLE_WORDS = 5
 COMMON_ROWS = 1000  # a shingle of more texts than this is boilerplate; counting it would cost rows squared
@@ -21,45 +25,87 @@ def near_duplicate_groups(texts: Sequence[str]) -> np.ndarray:
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
-    # Equal texts are one from here on, so that a text repeated a thousand times is not taken for boilerplate.
-    first_with: dict[str, int] = {}
-    unique = np.empty(len(texts), dtype=np.int64)
-    for row, text in enumerate(texts):
-        # A text without any word (only signs) stands for itself.
-        unique[row] = first_with.setdefault(" ".join(re.findall(r"\w+", text.lower())) or text, len(first_with))
-    count = len(first_with)
-    left, right = _alike(list(first_with))
-    graph = csr_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
+    texts, place = _each_once(texts)
+    left, right = _alike(texts)
+    graph = csr_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(len(texts), len(texts)))
     _, component = connected_components(graph, directed=False)
-    return _in_order_of_appearance(component[unique])
+    return _in_order_of_appearance(component[place])
+
+
+def near_duplicates(texts: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """bool [texts]: whether a text is a near duplicate of one of the others, in the sense of `near_duplicate_groups`,
+    directly. Of shingles it holds in memory those of `texts` alone, so that the others may be many more."""
+    texts, place = _each_once(texts)
+    others, _ = _each_once(others)
+    ids: dict[str, int] = {}
+    own, sizes = _incidence(texts, lambda shingle: ids.setdefault(shingle, len(ids)))
+    theirs, their_sizes = _incidence(others, ids.get)
+    holders, their_holders = (np.bincount(held[1], minlength=len(ids)) for held in (own, theirs))
+    counted = (their_holders > 0) & (holders + their_holders <= COMMON_ROWS)
+    left, _ = _pairs(_matrix(own, counted, len(texts)), _matrix(theirs, counted, len(others)), sizes, their_sizes)
+    equal = set(others)
+    found = np.array([text in equal for text in texts], dtype=bool)
+    found[left] = True
+    return found[place]
+
+
+def _each_once(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The words of each text, one space between them, equal ones once: so that a text repeated a thousand times is not
+    taken for boilerplate. And where in these each text's are, int64 [texts]."""
+    first_with: dict[str, int] = {}
+    # A text without any word (only signs) stands for itself.
+    places = [
+        first_with.setdefault(" ".join(re.findall(r"\w+", text.lower())) or text, len(first_with)) for text in texts
+    ]
+    return list(first_with), np.array(places, dtype=np.int64)
 
 
 def _alike(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (left, right), as two int64 arrays, of normalised texts that share half of the smaller one's shingles."""
-    from scipy.sparse import csr_matrix
+    ids: dict[str, int] = {}
+    held, sizes = _incidence(texts, lambda shingle: ids.setdefault(shingle, len(ids)))
+    holders = np.bincount(held[1], minlength=len(ids))
+    matrix = _matrix(held, (holders > 1) & (holders <= COMMON_ROWS), len(texts))
+    left, right = _pairs(matrix, matrix, sizes, sizes)
+    return left[left < right], right[left < right]
 
-    shingle_ids: dict[str, int] = {}
+
+def _incidence(texts: list[str], id_of: Callable[[str], int | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Which text holds which shingle, int64 [2, pairs] of the text's place and the shingle's id, without those that
+    have no id; and how many shingles each text holds in all, int64 [texts]."""
+    rows: list[int] = []
     columns: list[int] = []
     sizes = np.zeros(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
         words = text.split(" ")
         shingles = {" ".join(words[at : at + SHINGLE_WORDS]) for at in range(len(words) - SHINGLE_WORDS + 1)}
         sizes[row] = len(shingles)
-        columns += [shingle_ids.setdefault(shingle, len(shingle_ids)) for shingle in shingles]
-    rows = np.repeat(np.arange(len(texts)), sizes)
-    column = np.asarray(columns, dtype=np.int64)
-    rows_with = np.bincount(column, minlength=1)[column]
-    counted = (rows_with > 1) & (rows_with <= COMMON_ROWS)
-    kept_ids, column = np.unique(column[counted], return_inverse=True)
-    ones = np.ones(len(column), dtype=np.int32)
-    held = csr_matrix((ones, (rows[counted], column)), shape=(len(texts), len(kept_ids)))
-    pairs = [np.empty((2, 0), dtype=np.int64)]
-    for start in range(0, len(texts), BLOCK_ROWS):  # block by block: the product of all rows need not fit in memory
-        shared = (held[start : start + BLOCK_ROWS] @ held.T).tocoo()
+        own = [found for shingle in shingles if (found := id_of(shingle)) is not None]
+        rows += [row] * len(own)
+        columns += own
+    return np.array([rows, columns], dtype=np.int64), sizes
+
+
+def _matrix(held: np.ndarray, counted: np.ndarray, rows: int) -> "csr_matrix":
+    """What `_incidence` found as ones, int32 [rows, shingles], of the shingles that are `counted`, bool, alone."""
+    from scipy.sparse import csr_matrix
+
+    row, column = held[:, counted[held[1]]]
+    column = (np.cumsum(counted) - 1)[column]
+    return csr_matrix((np.ones(len(row), dtype=np.int32), (row, column)), shape=(rows, int(counted.sum())))
+
+
+def _pairs(
+    own: "csr_matrix", theirs: "csr_matrix", sizes: np.ndarray, their_sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the one and of the other that share half of the shingles of the one that has fewer: two int64 arrays."""
+    found, turned = [np.empty((2, 0), dtype=np.int64)], theirs.T.tocsr()
+    for start in range(0, own.shape[0], BLOCK_ROWS):  # block by block: the product of all rows need not fit in memory
+        shared = (own[start : start + BLOCK_ROWS] @ turned).tocoo()
         left, right = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
-        alike = (left < right) & (2 * shared.data >= np.minimum(sizes[left], sizes[right]))
-        pairs.append(np.stack([left[alike], right[alike]]))
-    left, right = np.concatenate(pairs, axis=1)
+        alike = 2 * shared.data >= np.minimum(sizes[left], their_sizes[right])
+        found.append(np.stack([left[alike], right[alike]]))
+    left, right = np.concatenate(found, axis=1)
     return left, right
 
 

@@ -327,6 +327,7 @@ def _results(metrics: Mapping[str, Any], corpus: Corpus, plots: Sequence[str]) -
         "The interval is Wilson's, for the choice of these rows alone. Loss is cross-entropy in nats, calibration "
         f"error the ECE over 15 bins. {_temperature(metrics)} The most frequent label of the {split} rows, given to "
         f"all of them, would be right on {most:.1%}.",
+        *(told for name in ("test", "validation") if name in metrics for told in overlapping(name, metrics[name])),
         f"By label, on the {metrics[split]['rows']:,} {split} rows:",
         table(("label", "n", "precision", "recall", "F1"), per_label, range(1, 5), MOST_LABELS),
         *_crossed(metrics),
@@ -392,6 +393,18 @@ def _measures(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def headline(metrics: Mapping[str, Any]) -> str:
     """The split whose figures come first; empty where none was measured."""
     return next((split for split in ("test", "validation") if split in metrics), "")
+
+
+def overlapping(split: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence on those rows of a measured split that are near duplicates of training rows, where there are any.
+
+    found: as `classification_metrics` returns it.
+    """
+    if own := found.get("overlap"):
+        others = own["accuracy_of_others"]
+        told = "" if others is None else f", {others:.2%} of the others"
+        rows = f"{own['rows']:,} of the {found['rows']:,} {split} rows are near duplicates of training rows"
+        yield f"{rows}: {own['accuracy']:.2%} of these are right{told}."
 
 
 def _measured(split: str, found: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from submillion.atomic import check_output, check_writable, write_atomically
 from submillion.data.corpus import Rows, held_out_rows, load_rows, rows_sha256
 from submillion.errors import DataError
 from submillion.inference.calibration import calibration_metrics
-from submillion.inference.card import refresh_card, render_robustness
+from submillion.inference.card import overlapping, refresh_card, render_robustness
 from submillion.inference.classifier import Classifier, open_classifier
 from submillion.inference.robust import (
     RobustnessOptions,
@@ -60,7 +60,7 @@ def evaluate_source(
         start = time.perf_counter()
         with progress("evaluating", len(rows.texts), world.is_first) as advance:
             logits = classifier.logits(rows.texts, batch_size, advance, world)
-        metrics = classification_metrics(logits, rows.labels, classifier.label_names)
+        metrics = classification_metrics(logits, rows.labels, classifier.label_names, rows.overlap)
         metrics["rows_per_second"] = len(rows.texts) / (time.perf_counter() - start)
         probabilities = classifier.probabilities(logits)
         calibration = calibration_metrics(probabilities, rows.labels)
@@ -108,10 +108,11 @@ def rows_to_measure(classifier: Classifier, source: str, text_column: str, label
     same_path = source == own.source or (Path(source).exists() and Path(source).resolve() == Path(own.source).resolve())
     if same_path:
         text_column, label_column = text_column or own.text_column, label_column or own.label_column
-    rows, own_test = load_rows(source, names, text_column, label_column, known.get("first_label"))
+    first_label, sha256 = known.get("first_label"), known.get("sha256", "")
+    rows, own_test = load_rows(source, names, text_column, label_column, first_label, sha256)
     if own_test:
         return rows
-    trained_on = known["sha256"] == rows_sha256(rows, names) if "sha256" in known else same_path
+    trained_on = sha256 == rows_sha256(rows, names) if sha256 else same_path
     if not trained_on and same_path:
         raise DataError(
             f"{source}: its rows are no longer those that the model was trained on, so which of them it has seen "
@@ -144,6 +145,8 @@ def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -
         f"macro-F1 {metrics['macro_f1']:.4f}, loss {metrics['loss']:.4f}, {metrics['rows_per_second']:.0f} rows/s",
         highlight=False,
     )
+    for told in overlapping("test", metrics):
+        console.print(told, highlight=False, soft_wrap=True)
     calibration = metrics["calibration"]
     surest = ", ".join(
         f"{accuracy:.2%} of the surest {float(share):.0%}" for share, accuracy in calibration["coverage"].items()

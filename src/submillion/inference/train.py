@@ -23,7 +23,15 @@ from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.errors import BaseModelError, ConfigError
 from submillion.inference.calibration import LEAST_CROSSED, LEAST_ROWS, calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
-from submillion.inference.card import headline, render_card, scaled, short_name, stopped_early, wilson_interval
+from submillion.inference.card import (
+    headline,
+    overlapping,
+    render_card,
+    scaled,
+    short_name,
+    stopped_early,
+    wilson_interval,
+)
 from submillion.inference.classifier import Classifier
 from submillion.inference.cross_validation import CrossValidated, cross_validate
 from submillion.inference.learning import LEAST_LEARNED, Learned, Run, add_ngrams, learn, name_sentences
@@ -239,7 +247,8 @@ def _measured(run: Run, learned: Learned, crossed: CrossValidated | None) -> dic
         found = classification_metrics(crossed.logits, crossed.labels, run.corpus.label_names)
         metrics["cross_validation"] = {"folds": crossed.folds} | found
     for name, rows in splits.items():
-        metrics[name] = classification_metrics(logits[name], rows.labels, run.corpus.label_names)
+        overlap = _splits(run.corpus)[name].overlap
+        metrics[name] = classification_metrics(logits[name], rows.labels, run.corpus.label_names, overlap)
         for key, divisor in (("ece_uncalibrated", 1.0), ("ece", metrics["temperature"])):
             probabilities = softmax(logits[name].astype(np.float64) / divisor, axis=1)
             metrics[name][key] = calibration_metrics(probabilities, rows.labels)["ece"]
@@ -300,6 +309,10 @@ def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Comp
         lines.append(
             f"unlabelled {config.data.unlabelled}: {len(corpus.unlabelled):,} texts, to get labels{by} and train"
         )
+    for name, rows in _splits(corpus).items():
+        if rows.overlap is not None and rows.overlap.any():
+            held_out = f"{rows.overlap.sum():,} of the {len(rows.texts):,} {name} rows"
+            lines.append(f"overlap    {held_out} are near duplicates of training rows: measured apart too")
     lines += [f"terms      {corpus.notice}"] if corpus.notice else []
     lines += [f"no effect  {line}" for line in without_effect(config, len(corpus.validation.texts))]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
@@ -381,6 +394,8 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         if split in metrics:
             yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
             yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
+            for told in overlapping(split, metrics[split]):
+                yield f"{split} overlap", told
     if found := metrics.get("cross_validation"):
         low, high = wilson_interval(found["accuracy"], found["rows"])
         told = f"{found['accuracy']:.1%} of {found['rows']:,} rows, by {found['folds']} models that had not learned"

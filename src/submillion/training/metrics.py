@@ -3,12 +3,16 @@
 import numpy as np
 
 
-def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> dict:
+def classification_metrics(
+    logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], overlap: np.ndarray | None = None
+) -> dict:
     """logits fp32 [rows, labels], labels int64 [rows] -> accuracy, macro_f1, loss, rows, per_label, confusion.
 
     loss is the mean cross-entropy, in nats.
     macro_f1 is the mean over all labels of the list, a label without rows or predictions counting as 0.
     confusion[i][j] counts the rows of label i that were called j.
+    overlap: bool [rows], near duplicates of training rows. Where there are any, the key of that name has rows and
+    accuracy of these and accuracy_of_others, None where there are no others.
     """
     from scipy.special import log_softmax
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -17,8 +21,9 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
     names = range(len(label_names))
     precision, recall, f1, rows = precision_recall_fscore_support(labels, predicted, labels=names, zero_division=0.0)
     losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
-    return {
-        "accuracy": float((predicted == labels).mean()),
+    right = predicted == labels
+    found = {
+        "accuracy": float(right.mean()),
         "macro_f1": float(f1.mean()),
         "loss": float(losses.mean()),
         "rows": len(labels),
@@ -28,3 +33,8 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
         },
         "confusion": confusion_matrix(labels, predicted, labels=names).tolist(),
     }
+    if overlap is not None and overlap.any():
+        others = None if overlap.all() else float(right[~overlap].mean())
+        own = {"rows": int(overlap.sum()), "accuracy": float(right[overlap].mean()), "accuracy_of_others": others}
+        found["overlap"] = own
+    return found
