@@ -57,6 +57,7 @@ def made(names: tuple[str, ...] = ("x", "y"), splits: tuple[str, ...] = ("valida
     base = changes.pop("base", HUB_BASE)
     planned_steps = changes.pop("planned_steps", 4)
     int8 = {"int8": changes.pop("int8")} if "int8" in changes else {}
+    more = changes.pop("metrics", {})
     corpus = replace(corpus, **changes)
     plan = count(tiny_shape("bert"), config.model, config.lora, len(names))
     logits = np.eye(len(names), dtype=np.float32)[labels]
@@ -66,7 +67,7 @@ def made(names: tuple[str, ...] = ("x", "y"), splits: tuple[str, ...] = ("valida
         for split in splits
     }
     metrics |= int8 | {"temperature": 1.0, "best_step": 3, "steps": 4, "planned_steps": planned_steps}
-    metrics |= {"parameters": {"trainable": plan.trainable}}
+    metrics |= {"parameters": {"trainable": plan.trainable}} | more
     return render_card(config, base, corpus, plan, metrics, ["loss.png"])
 
 
@@ -304,6 +305,13 @@ def test_hostile_names_stay_in_their_cells() -> None:
 def test_a_thousand_labels_do_not_fill_the_card() -> None:
     card = made(tuple(f"label {number}" for number in range(1000)))
     assert all(len(found) < 60 for found in tables(card)) and "and 950 more" in card
+
+
+def test_nor_do_the_proportions_in_which_texts_got_them() -> None:
+    shares = {f"label {number}": (number + 1) / 78 for number in range(12)}
+    card = made(metrics={"self_labelled": 9, "label_proportions": shares})
+    told = "than its training rows have: label 11 15%, label 10 14%, label 9 13%, "
+    assert told in card and ", label 2 4% and 2 labels more." in card
 
 
 # Robustness

@@ -1,6 +1,8 @@
 """Event files, read back with tensorboard itself."""
 
+import resource
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,24 @@ def test_every_number_of_the_history_is_there_while_training_goes_on(tmp_path: P
         assert [step for step, _ in found[tag]] == [step for step, _ in expected]
         assert [value for _, value in found[tag]] == pytest.approx([value for _, value in expected])
     assert 0 < len(found["validation/loss"]) < len(found["train/loss"])
+
+
+def test_a_disk_that_is_full_is_told_once_and_training_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # tensorboard's thread raises, and tells the caller
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with event_writer(str(tmp_path)) as write:
+        assert write
+        write({"step": 1, "train_loss": 0.5})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))  # bytes that a file may have
+        try:
+            for step in range(2, 9):
+                write({"step": step, "train_loss": 0.5})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err.count("File too large: nothing more is written to") == 1
+    assert scalars(tmp_path)["train/loss"][0] == (1, 0.5)
 
 
 def test_no_folder_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from submillion.robustness.noise import STRENGTHS
 FILE_NAME = "README.md"
 BEGIN, END = "<!-- robustness: evaluate --robustness writes what follows -->", "<!-- robustness: end -->"
 MOST_LABELS = 50  # rows of a table by label
+NAMED_LABELS = 10  # in a sentence
 # Told even where they are the default; of the rest of the configuration, what is not.
 ALWAYS = {"model.head", "model.pooling", "model.max_length", "lora.rank", "lora.alpha", "lora.targets", "seed"}
 ALWAYS |= {f"train.{name}" for name in ("learning_rate", "epochs", "batch_size", "precision")}
@@ -263,7 +264,9 @@ def _data(config: Config, corpus: Corpus, metrics: Mapping[str, Any]) -> str:
             f"{text(short_name(config.data.teacher))}."
         )
     if shares := metrics.get("label_proportions"):
-        named = [f"{text(name)} {share:.0%}" for name, share in shares.items()]
+        named = [f"{text(name)} {share:.0%}" for name, share in sorted(shares.items(), key=lambda each: -each[1])]
+        if len(named) > NAMED_LABELS:
+            named[NAMED_LABELS:] = [f"{len(named) - NAMED_LABELS:,} labels more"]
         told.append(f"It gave them in other proportions than its training rows have: {_listed(named)}.")
     if "validation" in metrics:
         chosen = ["the step that was kept"]

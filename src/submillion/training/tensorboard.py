@@ -1,9 +1,11 @@
 """TensorBoard event files: the numbers of history.jsonl, written as training goes."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from submillion.errors import ConfigError
+from submillion.training.progress import is_quiet
 
 Record = Callable[[Mapping[str, float]], None]
 TAGS = {  # of a history record's keys
@@ -29,18 +31,33 @@ def check_tensorboard() -> None:
 
 @contextmanager
 def event_writer(folder: str) -> Iterator[Record | None]:
-    """Yields what writes a history record to an event file in the folder, on disk when it returns; None for ""."""
+    """Yields what writes a history record to an event file in the folder, on disk when it returns; None for "".
+
+    Where a record cannot be written, as on a full disk, that is told once and training goes on without.
+    """
     if not folder:
         yield None
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(folder) as writer:
+    writer, failed = SummaryWriter(folder), False
 
-        def write(record: Mapping[str, float]) -> None:
+    def write(record: Mapping[str, float]) -> None:
+        nonlocal failed
+        if failed:
+            return
+        try:
             for key, tag in TAGS.items():
                 if key in record:
                     writer.add_scalar(tag, record[key], int(record["step"]))
             writer.flush()
+        except OSError as error:
+            failed = True
+            if not is_quiet():
+                print(f"\ntensorboard: {error}: nothing more is written to {folder}", file=sys.stderr)
 
+    try:
         yield write
+    finally:
+        with suppress(OSError):  # told already, or the disk is full now: all records are written
+            writer.close()
