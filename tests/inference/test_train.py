@@ -353,7 +353,7 @@ def test_the_adapters_labels_go_to_neighbours_of_the_trained_encoder_too(
     watch("spread")
     made = labelled_and_not(tiny_base, tmp_path, train__learning_rate=2e-2)
     hidden = made.classifier.network.encoder.shape.hidden_size
-    (near,), graph = calls["neighbours"]
+    (near, _), graph = calls["neighbours"]
     pretrained = np.concatenate(features_seen[:2])
     assert near.shape == (162 + 120, 2 * hidden) and (near[:, hidden:] == pretrained).all()
     assert np.linalg.norm(near[:, :hidden], axis=1) == pytest.approx(1)

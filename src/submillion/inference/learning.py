@@ -227,7 +227,8 @@ def _self_labelled(run: Run, console: "Console") -> Given:
     if not enough:
         held_out = held_out.take(np.empty(0, dtype=np.int64))
     known, texts, others = _features(run, held_out)
-    with progress("labels", STEPS * len(run.unlabelled), run.world.is_first) as advance:
+    rows = STEPS * len(run.unlabelled) + len(run.train) - run.names
+    with progress("labels", rows, run.world.is_first) as advance:
         labelled = self_label(known, run.train.labels, texts, others, run.names, advance)
     right: dict[str, float] = {}
     metrics: dict[str, Any] = {"self_labelling": right} | _told_proportions(run, labelled.proportions, console)
@@ -291,7 +292,8 @@ def _by_adapters(run: Run, known: np.ndarray, texts: np.ndarray, labelled: SelfL
     logits = run.computed("labels", compute_logits, run.unlabelled)[:, classes]
     trained = [of_length_one(run.computed("features", compute_pooled, of)) for of in (run.train.tokens, run.unlabelled)]
     known, texts = np.hstack([trained[0], known]), np.hstack([trained[1], texts])
-    graph = neighbours(np.concatenate([known[: len(labels)], texts]))
+    with progress("neighbours", len(labels) + len(texts), run.world.is_first) as advance:
+        graph = neighbours(np.concatenate([known[: len(labels)], texts]), advance)
     found = spread(graph, labels, softmax(logits.astype(np.float64), axis=1), labelled.proportions)
     labels = classes[found.argmax(axis=1)]
     return replace(labelled, rows=np.arange(len(texts)), labels=labels, probabilities=sharpened(found))

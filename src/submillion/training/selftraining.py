@@ -18,6 +18,7 @@ WEIGHT = 0.2  # of a row that was labelled here, beside one of a person's
 INVERSE_PENALTY = 10.0  # scikit-learn's C, on features of length 1
 NAME_WEIGHT = 10.0  # of a label's name
 NEIGHBOURS = 10
+BLOCK_ROWS = 1024  # whose neighbours are sought between two states of a bar
 SPREADS = 2  # times that probabilities go to neighbours
 STEPS = 1 + 2 * (ROUNDS + SPREADS)  # of `self_label` at most: one finds the neighbours, the others label twice
 # Between the labelled rows' proportions and those that the texts are found to hold: half the sum of the differences,
@@ -69,7 +70,8 @@ def self_label(
     features: [rows, hidden] of the labelled rows, of length 1 or of several parts of length 1, labels: int64 [rows],
     unlabelled: [texts, hidden], others: [others, hidden], for a look at how right it is. The last `names` of the
     labelled rows are label names: they weigh more than other rows, and do not count in the proportions. `advance` is
-    called with numbers of texts, which come to STEPS times the unlabelled ones.
+    called with numbers of rows, which come to STEPS times the unlabelled ones and once those that are labelled, names
+    aside.
 
     Class-balanced self-training (arXiv:1810.07911): a logistic regression labels all unlabelled rows, each label keeps
     the ones it is surest of in proportion, the next regression learns from these too, and every round takes more. Its
@@ -80,8 +82,7 @@ def self_label(
     counted = labels[: len(labels) - names]
     classes, own = proportions_of(counted)
     weights = np.where(np.arange(len(labels)) < len(counted), 1.0, NAME_WEIGHT)
-    graph = neighbours(np.concatenate([features[: len(counted)], unlabelled]))
-    advance(len(unlabelled))
+    graph = neighbours(np.concatenate([features[: len(counted)], unlabelled]), advance)
 
     def learn(rows: np.ndarray, found: np.ndarray) -> "LogisticRegression":
         return _regression(features, labels, weights, unlabelled[rows], found)
@@ -127,16 +128,28 @@ def surest(
     return rows, classes[columns]
 
 
-def neighbours(features: np.ndarray) -> "csr_matrix":
+def neighbours(features: np.ndarray, advance: Callable[[int], None] = lambda rows: None) -> "csr_matrix":
     """The fourth power of the cosine of each row and its NEIGHBOURS nearest, normalised: fp64 [rows, rows], symmetric.
 
-    features: [rows, hidden]. All rows are compared with all, so the time grows with their number's square.
+    features: [rows, hidden]. All rows are compared with all, so the time grows with their number's square: `advance` is
+    called with numbers of rows that are done.
     """
-    from scipy.sparse import diags
-    from sklearn.neighbors import kneighbors_graph
+    from scipy.sparse import csr_matrix, diags
+    from sklearn.neighbors import NearestNeighbors
 
-    graph = kneighbors_graph(of_length_one(features), min(NEIGHBOURS, len(features) - 1), mode="distance")
-    graph.data = (1 - graph.data**2 / 2).clip(0) ** 4
+    features = of_length_one(features)
+    count = min(NEIGHBOURS, len(features) - 1)
+    index = NearestNeighbors(n_neighbors=count + 1).fit(features)
+    parts = []
+    for start in range(0, len(features), BLOCK_ROWS):
+        distances, columns = index.kneighbors(features[start : start + BLOCK_ROWS])
+        own = columns == np.arange(start, start + len(columns))[:, None]
+        own[~own.any(axis=1), 0] = True  # among more equals than asked for it may be missing: then any of them is it
+        parts.append((distances[~own], columns[~own]))
+        advance(len(columns))
+    distances, columns = map(np.concatenate, zip(*parts, strict=True))
+    starts = np.arange(0, len(columns) + 1, count)
+    graph = csr_matrix(((1 - distances**2 / 2).clip(0) ** 4, columns, starts), shape=[len(features)] * 2)
     graph = graph.maximum(graph.T)
     scale = diags(1 / np.sqrt(np.asarray(graph.sum(axis=1)).ravel().clip(1e-12)))
     return (scale @ graph @ scale).tocsr()
