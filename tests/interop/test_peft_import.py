@@ -234,3 +234,25 @@ def test_a_base_whose_tokenizer_has_more_ids_than_embeddings_is_refused(
     add_token(base)
     assert take(tmp_path / "adapter", tmp_path / "ours", "--base", str(base)) == 2
     assert "expected: at most vocab_size = " in capsys.readouterr().err and not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"truncation_side": "left"}, "expected truncation_side right, found 'left'"),
+        ({"do_lower_case": False}, "transformers would give other logits"),
+    ],
+    ids=str,
+)
+def test_a_base_whose_texts_transformers_reads_otherwise_is_refused(
+    settings: dict[str, Any],
+    text: str,
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
+    base = shutil.copytree(checkpoints["bert"], tmp_path / "base")
+    (base / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert take(tmp_path / "adapter", tmp_path / "ours", "--base", str(base)) == 2
+    assert text in capsys.readouterr().err and not (tmp_path / "ours").exists()

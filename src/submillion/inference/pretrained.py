@@ -66,8 +66,7 @@ def read_transformers(base: Base) -> Opened:
         for ours, theirs in named.items():
             parameters[ours].copy_(state[theirs])
     tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
-    _check_truncation(base.folder)
-    _check_normalizer(base.folder, tokenizer, stock, settings)
+    check_texts_read_alike(base.folder, tokenizer, stock, settings)
     return Opened(network, tokenizer, label_names, config)
 
 
@@ -111,6 +110,15 @@ def _max_length(folder: Path, most: int) -> int:
     return own if isinstance(own, int) and 3 <= own <= most else most
 
 
+def check_texts_read_alike(folder: Path, tokenizer: Tokenizer, stock: StockClass, settings: dict[str, Any]) -> None:
+    """Raises BaseModelError where transformers would read texts otherwise than the tokenizer made of these files does.
+
+    settings: the content of config.json.
+    """
+    _check_truncation(folder)
+    _check_normalizer(folder, tokenizer, stock, settings)
+
+
 def _check_truncation(folder: Path) -> None:
     """Raises BaseModelError where the tokenizer's files ask for the end of a long text: its beginning is what we keep.
 
@@ -133,10 +141,7 @@ _BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chines
 
 
 def _check_normalizer(folder: Path, tokenizer: Tokenizer, stock: StockClass, settings: dict[str, Any]) -> None:
-    """Raises BaseModelError where transformers would change a text's case, accents or spaces otherwise than we.
-
-    settings: the content of config.json.
-    """
+    """Raises BaseModelError where transformers would change a text's case, accents or spaces otherwise than we."""
     own = _read_if_there(folder / "tokenizer_config.json")
     named = str(own.get("tokenizer_class") or settings.get("tokenizer_class") or stock.tokenizer).removesuffix("Fast")
     always_whole = stock.tokenizer == "PreTrainedTokenizerFast"  # a ModernBERT's is, whatever class is named

@@ -19,7 +19,7 @@ from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.config import TARGETS, Config, DataConfig, LoraConfig, ModelConfig, TrainConfig, to_mapping, to_toml
 from submillion.data.tokenizer import Tokenizer
 from submillion.errors import ArtefactError
-from submillion.inference.pretrained import read_json
+from submillion.inference.pretrained import check_texts_read_alike, read_json
 from submillion.inference.stock import StockClass, stock_class
 from submillion.model.base import Base, find_base
 from submillion.model.budget import count, head_shapes
@@ -96,7 +96,8 @@ def import_peft(
     base: the pretrained encoder; empty takes the one that the adapter names. label_names: in the order of the logits;
     empty takes those in our own exports, else the base's. max_length: tokens a row; 0 takes all the encoder places.
     Raises ArtefactError for an adapter that is not whole or that our model cannot represent, BaseModelError where the
-    base is not to be found, ConfigError where output holds other files or max_length is more than the base places.
+    base is not to be found or transformers would read its texts otherwise, ConfigError where output holds other files
+    or max_length is more than the base places.
     """
     from rich.console import Console
 
@@ -170,6 +171,7 @@ def _read(
     network = TextClassifier(shape, model, lora, rows, torch.Generator())
     _fill(network, adapters, head)
     tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
+    check_texts_read_alike(base.folder, tokenizer, stock, base_settings)
     artefact = Artefact(
         tensors=dict(network.trainable()),
         label_names=names,
