@@ -15,7 +15,7 @@ quickstart: .venv/quickstart
 test: .venv/test
 	$(BIN)/python -m ruff check src tests benchmarks
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
