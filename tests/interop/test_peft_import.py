@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,13 @@ def take(folder: Path, output: Path, *flags: str) -> int:
     return main(["import", str(folder), "--output.dir", str(output), *flags])
 
 
+@pytest.fixture
+def adapter(checkpoints: dict[str, Path], tmp_path: Path) -> Path:  # noqa: F811
+    """On BERT, in the test's own folder."""
+    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
+    return tmp_path / "adapter"
+
+
 @pytest.mark.parametrize(("family", "config"), CASES, ids=str)
 def test_logits_are_those_of_peft(
     family: str,
@@ -155,16 +163,11 @@ def test_old_names_are_read(family: str, old: str, checkpoints: dict[str, Path],
     ids=str,
 )
 def test_what_we_cannot_represent_is_refused(
-    changes: dict[str, Any],
-    text: str,
-    checkpoints: dict[str, Path],  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any], text: str, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
-    path = tmp_path / "adapter" / "adapter_config.json"
+    path = adapter / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
-    assert take(tmp_path / "adapter", tmp_path / "ours") == 2
+    assert take(adapter, tmp_path / "ours") == 2
     assert text in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["adapter"]
 
 
@@ -207,52 +210,44 @@ def test_two_targets_of_a_joined_matrix_come_back_as_they_were(
 
 
 def test_unknown_fields_are_noted_and_unknown_tensors_refused(
-    checkpoints: dict[str, Path],  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
-    config, tensors = (tmp_path / "adapter" / f"adapter_{name}" for name in ("config.json", "model.safetensors"))
+    config, tensors = (adapter / f"adapter_{name}" for name in ("config.json", "model.safetensors"))
     config.write_text(json.dumps(json.loads(config.read_text()) | {"from_the_future": 1}), encoding="utf-8")
-    assert take(tmp_path / "adapter", tmp_path / "ours") == 0
+    assert take(adapter, tmp_path / "ours") == 0
     out = capsys.readouterr().out
     assert "from_the_future is not known here" in out and "LABEL_2" in out
     save_file(load_file(tensors) | {"base_model.model.score.weight": torch.zeros(3, 32)}, tensors)
-    assert take(tmp_path / "adapter", tmp_path / "other") == 2
+    assert take(adapter, tmp_path / "other") == 2
     assert "score.weight: this model has no place for it" in capsys.readouterr().err
     tensors.write_bytes(tensors.read_bytes()[:300])
-    assert take(tmp_path / "adapter", tmp_path / "other") == 2 and not (tmp_path / "other").exists()
+    assert take(adapter, tmp_path / "other") == 2 and not (tmp_path / "other").exists()
 
 
-def test_a_base_whose_tokenizer_has_more_ids_than_embeddings_is_refused(
-    checkpoints: dict[str, Path],  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
-    base = shutil.copytree(checkpoints["bert"], tmp_path / "base")
-    add_token(base)
-    assert take(tmp_path / "adapter", tmp_path / "ours", "--base", str(base)) == 2
-    assert "expected: at most vocab_size = " in capsys.readouterr().err and not (tmp_path / "ours").exists()
+def tokenizer_config(**settings: Any) -> Callable[[Path], object]:
+    """Writes these settings of a base's tokenizer."""
+    return lambda base: (base / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("settings", "text"),
+    ("change", "text"),
     [
-        ({"truncation_side": "left"}, "expected truncation_side right, found 'left'"),
-        ({"do_lower_case": False}, "transformers would give other logits"),
+        pytest.param(add_token, "expected: at most vocab_size = ", id="more ids than embeddings"),
+        pytest.param(
+            tokenizer_config(truncation_side="left"), "expected truncation_side right, found 'left'", id="the end"
+        ),
+        pytest.param(tokenizer_config(do_lower_case=False), "transformers would give other logits", id="case"),
     ],
-    ids=str,
 )
-def test_a_base_whose_texts_transformers_reads_otherwise_is_refused(
-    settings: dict[str, Any],
+def test_a_base_whose_tokenizer_does_not_fit_is_refused(
+    change: Callable[[Path], object],
     text: str,
+    adapter: Path,
     checkpoints: dict[str, Path],  # noqa: F811
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    save_adapter(checkpoints["bert"], tmp_path / "adapter", target_modules=["intermediate.dense"])
     base = shutil.copytree(checkpoints["bert"], tmp_path / "base")
-    (base / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    assert take(tmp_path / "adapter", tmp_path / "ours", "--base", str(base)) == 2
+    change(base)
+    assert take(adapter, tmp_path / "ours", "--base", str(base)) == 2
     assert text in capsys.readouterr().err and not (tmp_path / "ours").exists()

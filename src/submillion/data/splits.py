@@ -73,17 +73,15 @@ def _alike(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 def _incidence(texts: list[str], id_of: Callable[[str], int | None]) -> tuple[np.ndarray, np.ndarray]:
     """Which text holds which shingle, int64 [2, pairs] of the text's place and the shingle's id, without those that
     have no id; and how many shingles each text holds in all, int64 [texts]."""
-    rows: list[int] = []
     columns: list[int] = []
-    sizes = np.zeros(len(texts), dtype=np.int64)
+    sizes, known = np.zeros((2, len(texts)), dtype=np.int64)
     for row, text in enumerate(texts):
         words = text.split(" ")
         shingles = {" ".join(words[at : at + SHINGLE_WORDS]) for at in range(len(words) - SHINGLE_WORDS + 1)}
-        sizes[row] = len(shingles)
         own = [found for shingle in shingles if (found := id_of(shingle)) is not None]
-        rows += [row] * len(own)
+        sizes[row], known[row] = len(shingles), len(own)
         columns += own
-    return np.array([rows, columns], dtype=np.int64), sizes
+    return np.stack([np.repeat(np.arange(len(texts)), known), np.array(columns, dtype=np.int64)]), sizes
 
 
 def _matrix(held: np.ndarray, counted: np.ndarray, rows: int) -> "csr_matrix":

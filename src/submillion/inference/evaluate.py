@@ -56,7 +56,7 @@ def evaluate_source(
         if world.is_first:
             for folder in ([output.parent] if output else []) + ([robustness.assets] if robustness else []):
                 check_writable(folder)
-        rows = rows_to_measure(classifier, source, text_column, label_column)
+        rows = rows_to_measure(classifier, source, text_column, label_column, overlap=True)
         start = time.perf_counter()
         with progress("evaluating", len(rows.texts), world.is_first) as advance:
             logits = classifier.logits(rows.texts, batch_size, advance, world)
@@ -99,17 +99,21 @@ def _refresh(console: "Console", model: Path, section: str, plots: list[Path]) -
         console.print(f"card: {card}", soft_wrap=True, highlight=False, markup=False)
 
 
-def rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+def rows_to_measure(
+    classifier: Classifier, source: str, text_column: str, label_column: str, overlap: bool = False
+) -> Rows:
     """A source's test split, or all rows of a single file; where the model was trained on it, the rows held out then.
 
-    Raises DataError where these are none, or where the source cannot be read.
+    overlap: whether to look for near duplicates of the training rows that the source holds too (`Rows.overlap`). Raises
+    DataError where there are no rows to measure, or where the source cannot be read.
     """
     own, known, names = classifier.config.data, classifier.trained_rows, classifier.label_names
     same_path = source == own.source or (Path(source).exists() and Path(source).resolve() == Path(own.source).resolve())
     if same_path:
         text_column, label_column = text_column or own.text_column, label_column or own.label_column
     first_label, sha256 = known.get("first_label"), known.get("sha256", "")
-    rows, own_test = load_rows(source, names, text_column, label_column, first_label, sha256)
+    trained_rows = sha256 if overlap else ""
+    rows, own_test = load_rows(source, names, text_column, label_column, first_label, trained_rows)
     if own_test:
         return rows
     trained_on = sha256 == rows_sha256(rows, names) if sha256 else same_path

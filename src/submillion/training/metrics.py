@@ -35,6 +35,6 @@ def classification_metrics(
     }
     if overlap is not None and overlap.any():
         others = None if overlap.all() else float(right[~overlap].mean())
-        own = {"rows": int(overlap.sum()), "accuracy": float(right[overlap].mean()), "accuracy_of_others": others}
-        found["overlap"] = own
+        own = {"rows": int(overlap.sum()), "accuracy": float(right[overlap].mean())}
+        found["overlap"] = own | {"accuracy_of_others": others}
     return found
