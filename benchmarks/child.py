@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from submillion.cli import ready_threads
-
 
 def peak_rss_mb() -> float:
     """Highest resident memory of this process so far, in MB of 1e6 bytes. ru_maxrss is in KiB on Linux."""
@@ -25,8 +23,6 @@ def sides() -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
 
 def main() -> None:
     side, job = sys.argv[1], json.loads(sys.argv[2])
-    if side == "ours":
-        ready_threads()
     found = sides()[side](job)
     import torch
 

@@ -263,20 +263,3 @@ def test_garbage_collection_skips_what_a_command_imports_unless_it_was_there(bef
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["True", str(not before)], done.stderr
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU OpenMP on Linux alone")
-@pytest.mark.parametrize(
-    ("given", "count"),
-    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")],
-)
-def test_threads_wait_awake_for_a_short_while_unless_the_environment_says(given: dict[str, str], count: str) -> None:
-    """By what OpenMP itself says that it read, when a command loads torch."""
-    plain = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    done = subprocess.run(
-        [sys.executable, "-m", "submillion", "predict", "missing.csv", "--model", "missing"],
-        env=plain | given | {"OMP_DISPLAY_ENV": "verbose"},
-        capture_output=True,
-        text=True,
-    )
-    assert f"GOMP_SPINCOUNT = '{count}'" in done.stderr, done.stderr

@@ -206,7 +206,6 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 where the input is at fault, 130 where it was interrupted, 141
     where whoever read its output has gone."""
     _ready_streams()
-    ready_threads()
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()  # here, where a closed pipe is caught
@@ -224,16 +223,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("submillion: interrupted", file=sys.stderr)
         return 130
-
-
-def ready_threads() -> None:
-    """Has OpenMP's threads wait awake for a short while, unless the environment says how they wait; before torch loads.
-
-    Beside another program a thread that is awake for nothing uses up its share of the core, and then all wait for it
-    when it is needed. A thread that sleeps at once wakes late: docs/log.md has what both cost.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # of GNU OpenMP, which torch brings on Linux; its own: 300,000
 
 
 def _ready_streams() -> None:

@@ -11,6 +11,7 @@ import torch
 from submillion.config import Config
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, files_hash
+from submillion.defaults import own_settings
 from submillion.errors import ArtefactError, ConfigError, DataError, encodable
 from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base
@@ -55,6 +56,7 @@ class Classifier:
         self.trained_rows = dict(trained_rows or {})
 
     @classmethod
+    @own_settings()
     def load(
         cls,
         path: str | Path = "best_model",
@@ -102,6 +104,7 @@ class Classifier:
         return cls(network, tokenizer, artefact.label_names, config, compute, temperature, artefact.rows)
 
     @classmethod
+    @own_settings()
     def from_pretrained(cls, name: str | Path, *, precision: str = "auto") -> "Classifier":
         """Opens a fine-tuned sequence classifier that transformers saved, of any family that trains here.
 
@@ -114,6 +117,7 @@ class Classifier:
         opened.network.to_compute(compute.dtype, compute.device, compute.int8)
         return cls(opened.network, opened.tokenizer, opened.label_names, opened.config, compute)
 
+    @own_settings()
     def logits(
         self, texts: Sequence[str], batch_size: int = 0, advance: Advance | None = None, world: World = ALONE
     ) -> np.ndarray:
@@ -144,6 +148,7 @@ class Classifier:
         """The label name of each text."""
         return [self.label_names[index] for index in self.logits(texts, batch_size).argmax(axis=1)]
 
+    @own_settings()
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """softmax(logits / temperature), float32 [rows, labels]."""
         return torch.softmax(torch.from_numpy(logits) / self.temperature, dim=1).numpy()

@@ -20,6 +20,7 @@ from submillion.config import IN_MEMORY, Config, Resolved, print_config, resolve
 from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
+from submillion.defaults import own_settings
 from submillion.errors import BaseModelError, ConfigError
 from submillion.inference.calibration import LEAST_CROSSED, LEAST_ROWS, calibration_metrics, fit_temperature
 from submillion.inference.card import FILE_NAME as CARD
@@ -88,6 +89,7 @@ def train(
     return train_resolved(resolve(recipe=recipe, overrides=overrides), data)
 
 
+@own_settings()
 def train_resolved(resolved: Resolved, data: object = None, summary: bool = True) -> TrainResult:
     """Trains, measures, saves, and prints what a person wants to know of it; shared out under torchrun."""
     with join() as world:

@@ -90,10 +90,11 @@ class Encoder(nn.Module):
         e = shape.embedding_size or shape.hidden_size
         self.shape = shape
         self.dropout_rate = dropout_rate
-        self.register_buffer("word_embeddings", torch.zeros(shape.vocab_size, e))
-        self.register_buffer("position_embeddings", torch.zeros(shape.position_rows, e))
-        self.register_buffer("token_type_embeddings", torch.zeros(shape.num_token_types, e))
-        self.register_buffer("relative_attention_bias", torch.zeros(shape.relative_buckets, shape.num_heads))
+        self.register_buffer("word_embeddings", torch.zeros(shape.vocab_size, e, dtype=torch.float32))
+        self.register_buffer("position_embeddings", torch.zeros(shape.position_rows, e, dtype=torch.float32))
+        self.register_buffer("token_type_embeddings", torch.zeros(shape.num_token_types, e, dtype=torch.float32))
+        relative_bias = torch.zeros(shape.relative_buckets, shape.num_heads, dtype=torch.float32)
+        self.register_buffer("relative_attention_bias", relative_bias)
         self.embedding_norm = LayerNorm(e, shape.layer_norm_eps, shape.norms_have_bias)
         self.embedding_projection = LoraLinear(e, {"": shape.hidden_size}) if shape.embedding_size else None
         self.layers = nn.ModuleList(self._layer(index) for index in range(shape.num_layers))

@@ -110,7 +110,7 @@ class Int8Weight(NamedTuple):
 def pack_int8(weight: Tensor, bias: Tensor | None = None, transpose: bool = False) -> Int8Weight:
     """Of weight [out, in], contiguous, or its transpose; bias [out], None for zeros."""
     rows, columns = reversed(weight.shape) if transpose else weight.shape
-    bias = torch.zeros(rows, device=weight.device) if bias is None else bias.float()
+    bias = torch.zeros(rows, dtype=torch.float32, device=weight.device) if bias is None else bias.float()
     if weight.dtype == torch.bfloat16 and kernels.serve(weight, rows, columns) and kernels.multiplies_int8():
         panel = next(panel for panel in (64, 16) if rows % panel == 0)
         return Int8Weight(*kernels.pack_int8(weight, panel, transpose), bias, panel)

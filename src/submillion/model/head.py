@@ -33,18 +33,9 @@ class Head(nn.Module):
         self.dropout_rate = dropout_rate
         self.stock = stock
         is_stock = kind == "stock"
-        # torch's own initialisation draws from its global generator, and is overwritten here. (nn.utils.skip_init would
-        # avoid the draw, but imports sympy: a second, of the three that a short prediction takes.)
-        with torch.random.fork_rng(devices=()):
-            self.dense = nn.Linear(hidden_size, hidden_size, bias=stock.dense_bias) if is_stock else None
-            self.norm = (
-                nn.LayerNorm(hidden_size, stock.norm_eps, bias=stock.norm_bias) if is_stock and stock.norm else None
-            )
-            self.out_proj = nn.Linear(hidden_size, num_labels)
-        for linear in filter(None, (self.dense, self.out_proj)):
-            nn.init.normal_(linear.weight, std=0.02, generator=generator)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        self.dense = _linear(hidden_size, hidden_size, stock.dense_bias, generator) if is_stock else None
+        self.norm = _norm(hidden_size, stock) if is_stock and stock.norm else None
+        self.out_proj = _linear(hidden_size, num_labels, True, generator)
 
     def forward(self, pooled: Tensor, dropout: Dropout | None = None) -> Tensor:
         """pooled [batch, hidden] -> logits [batch, labels], both fp32."""
@@ -53,3 +44,26 @@ class Head(nn.Module):
         if self.norm is not None:
             pooled = self.norm(pooled)
         return self.out_proj(dropped(pooled, self.dropout_rate, dropout))
+
+
+def _linear(size_in: int, size_out: int, has_bias: bool, generator: torch.Generator | None) -> nn.Linear:
+    """Returns an fp32 layer whose weight is drawn from `generator` alone.
+
+    torch's own initialisation would draw from the global generator, which other threads draw from too, and while
+    transformers loads a model, in any thread, it does nothing at all.
+    """
+    linear = nn.Linear(size_in, size_out, bias=has_bias, device="meta", dtype=torch.float32)
+    linear.weight = nn.Parameter(
+        torch.empty(size_out, size_in, dtype=torch.float32).normal_(std=0.02, generator=generator)
+    )
+    if has_bias:
+        linear.bias = nn.Parameter(torch.zeros(size_out, dtype=torch.float32))
+    return linear
+
+
+def _norm(size: int, stock: StockHead) -> nn.LayerNorm:
+    norm = nn.LayerNorm(size, stock.norm_eps, bias=stock.norm_bias, device="meta", dtype=torch.float32)
+    norm.weight = nn.Parameter(torch.ones(size, dtype=torch.float32))
+    if stock.norm_bias:
+        norm.bias = nn.Parameter(torch.zeros(size, dtype=torch.float32))
+    return norm

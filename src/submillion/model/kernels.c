@@ -88,6 +88,8 @@ INLINE f32x16 larger(f32x16 a, f32x16 b) { /* b where one is no number */
     return choose(a > b, a, b);
 #endif
 }
+/* Memory of a thread's own, for `count` floats; aligned_alloc takes whole multiples of its alignment alone. */
+INLINE float *floats(int64_t count) { return aligned_alloc(64, (sizeof(float) * count + 63) / 64 * 64); }
 INLINE float sum(f32x16 x) {
     x += HALVES(x);
     x += QUARTERS(x);
@@ -420,7 +422,7 @@ void attention(const T *query, const T *key, const T *value, const float *bias, 
     #pragma omp parallel
     {
         /* kt may be turned by 16 rows at a time, more than there are */
-        float *kt = aligned_alloc(64, sizeof(float) * (most * (4 * size + LANES) + 2 * QUERIES * (most + size)));
+        float *kt = floats(most * (4 * size + LANES) + 2 * QUERIES * (most + size));
         float *own_v = kt + most * (size + LANES), *p = own_v + most * size, *o = p + QUERIES * most;
         W *q = (W *)(o + QUERIES * size), *v = q + most * size, *weights = v + most * size;
         #pragma omp for
@@ -471,7 +473,7 @@ void attention_backward(const T *grad, const T *query, const T *key, const T *va
     #pragma omp parallel
     {
         int64_t whole_head = most * size, block = QUERIES * most;
-        float *kt = aligned_alloc(64, sizeof(float) * (11 * whole_head + 2 * most * LANES + 6 * block));
+        float *kt = floats(11 * whole_head + 2 * most * LANES + 6 * block);
         float *vt = kt + whole_head + most * LANES, *gq = vt + whole_head + most * LANES, *gk = gq + whole_head;
         float *gv = gk + whole_head, *own_k = gv + whole_head, *own_q = own_k + whole_head, *own_g = own_q + whole_head;
         float *p = own_g + whole_head, *gp = p + block, *own_weights = gp + block, *own_grads = own_weights + block;
@@ -614,7 +616,7 @@ void linear_int8(const T *x, const int8_t *weight, const float *scale, const flo
     int64_t block = (tokens + 6 * rounds * threads - 1) / (6 * rounds * threads) * 6; /* as many for each thread */
     #pragma omp parallel
     {
-        float *sums = aligned_alloc(64, BLOCK * (panel * sizeof(float) + size)), own_scale[BLOCK], zero[BLOCK];
+        float *sums = floats(BLOCK * (panel + size / 4)), own_scale[BLOCK], zero[BLOCK];
         uint8_t *bytes = (uint8_t *)(sums + BLOCK * panel);
         #pragma omp for
         for (int64_t first = 0; first < tokens; first += block) {
@@ -688,7 +690,7 @@ void adapter_gradients(const T *x, const T *grad, int64_t grad_row, const float 
     for (int64_t part = 0; part < count_parts; part++) {
         int64_t first = part * each, end = first + each < tokens ? first + each : tokens;
         float *own = parts + part * sums;
-        float *xs = aligned_alloc(64, sizeof(float) * TOKENS * whole(columns + rows + 2 * rank));
+        float *xs = floats(TOKENS * whole(columns + rows + 2 * rank));
         float *gs = xs + TOKENS * columns, *z = gs + TOKENS * rows, *gz = z + TOKENS * rank;
         memset(xs, 0, sizeof(float) * TOKENS * (columns + rows));
         for (int64_t at = first; at < end; at += TOKENS) {

@@ -58,8 +58,8 @@ class LoraLinear(nn.Module):
         for name, out_features in parts.items():
             self.rows[name] = (start, start + out_features)
             start += out_features
-        self.register_buffer("weight", torch.zeros(start, in_features))
-        self.register_buffer("bias", torch.zeros(start))
+        self.register_buffer("weight", torch.zeros(start, in_features, dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros(start, dtype=torch.float32))
         self.lora_A = nn.ParameterDict()
         self.lora_B = nn.ParameterDict()
         self.scaling = 0.0
@@ -77,15 +77,18 @@ class LoraLinear(nn.Module):
         dropout_rate: float,
         generator: torch.Generator | None = None,
     ) -> None:
-        """An adapter for each part among the targets, as peft initialises it: A Kaiming-uniform (a = sqrt 5), B 0."""
+        """Adds an adapter to each part among the targets, as peft does: A Kaiming-uniform (a = sqrt 5), B zero."""
         self.scaling = alpha / rank
         self.dropout_rate = dropout_rate
         for part in [name for name in self.rows if name in targets]:
             start, end = self.rows[part]
-            lora_A = torch.empty(rank, self.in_features)
-            nn.init.kaiming_uniform_(lora_A, a=math.sqrt(5), generator=generator)
+            # Drawn here and not by torch.nn.init: while transformers loads a model, in any thread, that draws nothing.
+            bound = math.sqrt(3.0) * (math.sqrt(2.0 / (1 + math.sqrt(5) ** 2)) / math.sqrt(self.in_features))
+            lora_A = torch.empty(rank, self.in_features, dtype=torch.float32).uniform_(
+                -bound, bound, generator=generator
+            )
             self.lora_A[part] = nn.Parameter(lora_A)
-            self.lora_B[part] = nn.Parameter(torch.zeros(end - start, rank))
+            self.lora_B[part] = nn.Parameter(torch.zeros(end - start, rank, dtype=torch.float32))
 
     def forward(
         self, x: Tensor, dropout: Dropout | None = None, parts: Sequence[str] | None = None, then_gelu: bool = False

@@ -25,7 +25,7 @@ class Ngrams(nn.Module):
 
     def __init__(self, buckets: int, num_labels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(buckets, num_labels))
+        self.weight = nn.Parameter(torch.zeros(buckets, num_labels, dtype=torch.float32))
 
     def forward(self, content: Tokens) -> Tensor:
         """The rows' own tokens, whole and without special ones -> logits fp32 [rows, labels]; 0 for an empty row.

@@ -21,8 +21,8 @@ class LayerNorm(nn.Module):
         super().__init__()
         self.eps = eps
         self.has_bias = has_bias
-        self.register_buffer("weight", torch.ones(size))
-        self.register_buffer("bias", torch.zeros(size))
+        self.register_buffer("weight", torch.ones(size, dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros(size, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight.shape, *self._scale_and_shift(x), self.eps)

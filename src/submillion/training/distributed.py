@@ -106,7 +106,7 @@ class World:
 
     def wait(self) -> None:
         """Returns once every process is here, so that what the first has written is there for all."""
-        self.sum_(torch.zeros(1))
+        self.sum_(torch.zeros(1, dtype=torch.float32))
 
 
 ALONE = World()

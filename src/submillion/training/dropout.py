@@ -31,7 +31,7 @@ class Dropout:
             return None
         if like.is_cuda:
             return self._on_cuda(shape, rate, like)
-        scale = torch.tensor(1 / (1 - rate)).bfloat16()
+        scale = torch.tensor(1 / (1 - rate), dtype=torch.float32).bfloat16()
         kept = min(2**16 - 1, round(2**16 / scale.item()))
         size = prod(shape)
         draws = torch.from_numpy(self._bits.random_raw(-(-size // 4)).view(np.int16)[:size])  # uniform over int16

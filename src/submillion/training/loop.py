@@ -18,6 +18,7 @@ from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
 from submillion.model.lora import without_int8
 from submillion.seeds import numpy_generator
+from submillion.threads import sized_for
 from submillion.training import gpu
 from submillion.training.batches import (
     CPU_TOKENS,
@@ -120,6 +121,7 @@ def fit(
     windows, _ = validation.tokens.windows(model.window)
     passes = [(train.tokens, 1 if views else config.epochs), (windows, evaluations)]
     with ExitStack() as stack:
+        stack.enter_context(sized_for(_tokens_at_once(train.tokens.lengths, config.batch_size)))
         # Without layers that are frozen at the bottom, or with dropout in them, both prefixes are None.
         prefixes = stack.enter_context(frozen_prefix(model, passes, config, compute, world.is_first))
         train_prefix, validation_prefix = prefixes
@@ -225,13 +227,14 @@ def compute_logits(
     Where the model predicts in int8, the rows that are close between two labels are computed again in the compute type.
     What n-grams add is in the logits: the tokens have their content.
     """
-    added = compute_ngrams(model, tokens, world)
-    values = _windowed(model, tokens, batch_size, compute, advance, world, prefix) + added
-    if model.int8_margin:
-        close = np.flatnonzero(leads(values) < model.int8_margin)
-        with without_int8():
-            again = _windowed(model, tokens.take(close), batch_size, compute, None, world, None)
-        values[close] = again + added[close]
+    with sized_for(_tokens_at_once(tokens.lengths, batch_size)):
+        added = compute_ngrams(model, tokens, world)
+        values = _windowed(model, tokens, batch_size, compute, advance, world, prefix) + added
+        if model.int8_margin:
+            close = np.flatnonzero(leads(values) < model.int8_margin)
+            with without_int8():
+                again = _windowed(model, tokens.take(close), batch_size, compute, None, world, None)
+            values[close] = again + added[close]
     return values
 
 
@@ -291,7 +294,8 @@ def compute_pooled(
     `compute_logits`."""
     values = np.zeros((len(tokens), model.encoder.shape.hidden_size), dtype=np.float32)
     done = None if advance is None else lambda rows: advance(len(rows))
-    return _fill(values, model, torch.nn.Identity(), tokens, batch_size, compute, done, world, prefix)
+    with sized_for(_tokens_at_once(tokens.lengths, batch_size)):
+        return _fill(values, model, torch.nn.Identity(), tokens, batch_size, compute, done, world, prefix)
 
 
 @torch.inference_mode()
@@ -325,6 +329,11 @@ def _fill(
         if not was_merged:
             model.unmerge()
     return world.gather_rows(values)
+
+
+def _tokens_at_once(lengths: np.ndarray, batch_size: int) -> int:
+    """Returns how many tokens a batch holds on average. lengths: tokens of each row, int [rows]."""
+    return int(lengths.sum() * min(1.0, batch_size / max(1, len(lengths))))
 
 
 def _inputs(
@@ -470,9 +479,10 @@ def adamw(parameters: Sequence[torch.nn.Parameter], config: TrainConfig) -> torc
 def _class_weights(labels: np.ndarray, num_labels: int, config: TrainConfig) -> Tensor:
     """fp32 [labels]; balanced: n / (labels * n_label), as scikit-learn has it, 0 for a label without rows."""
     if config.class_weights == "none":
-        return torch.ones(num_labels)
-    counts = torch.from_numpy(np.bincount(labels, minlength=num_labels))
-    return torch.where(counts > 0, len(labels) / (num_labels * counts.clamp_min(1)), 0.0).float()
+        return torch.ones(num_labels, dtype=torch.float32)
+    counts = np.bincount(labels, minlength=num_labels)
+    balanced = np.where(counts > 0, len(labels) / (num_labels * np.maximum(counts, 1)), 0.0)
+    return torch.from_numpy(balanced.astype(np.float32))
 
 
 @contextmanager
