@@ -1,6 +1,7 @@
 """Plots for a report: loss and accuracy over a run's steps, calibration, coverage, accuracy under noise."""
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ from submillion.atomic import write_atomically
 _TRAIN, _VALIDATION = "#9a9a9a", "#c2410c"
 
 
-def plot_history(history: list[dict[str, Any]], best_step: int, folder: Path, title: str) -> list[Path]:
-    """Writes folder/loss.png and folder/accuracy.png and returns their paths.
+def plot_history(history: list[dict[str, Any]], best_step: int, title: str) -> dict[str, bytes]:
+    """Draws a run's loss and accuracy and returns the files' contents, {"loss.png": ..., "accuracy.png": ...}.
 
     history: the records of history.jsonl; validation values are in some of them only.
     """
-    loss = _plot(history, "loss", "Loss (cross-entropy, nats)", best_step, folder / "loss.png", title)
-    accuracy = _plot(history, "accuracy", "Accuracy (%)", best_step, folder / "accuracy.png", title)
-    return [loss, accuracy]
+    return {
+        "loss.png": _plot(history, "loss", "Loss (cross-entropy, nats)", best_step, title),
+        "accuracy.png": _plot(history, "accuracy", "Accuracy (%)", best_step, title),
+    }
 
 
-def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, path: Path, title: str) -> Path:
+def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, title: str) -> bytes:
+    """Draws one of a run's plots and returns its PNG."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     scale = 100.0 if what == "accuracy" else 1.0
@@ -59,7 +62,7 @@ def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, 
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower center" if what == "accuracy" else "upper center")
-    return _written(figure, path)
+    return _png(figure)
 
 
 def plot_calibration(
@@ -132,9 +135,15 @@ def plot_noise(robustness: Mapping[str, Any], path: Path) -> Path:
     return _written(figure, path)
 
 
+def _png(figure: Any) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
 def _written(figure: Any, path: Path) -> Path:
     with write_atomically(path, "wb") as file:
-        figure.savefig(file, format="png")
+        file.write(_png(figure))
     return path
 
 
