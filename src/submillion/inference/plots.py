@@ -1,15 +1,36 @@
 """Plots for a report: loss and accuracy over a run's steps, calibration, coverage, accuracy under noise."""
 
+import logging
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from submillion.atomic import write_atomically
 
+if TYPE_CHECKING:
+    import matplotlib.figure
+
 _TRAIN, _VALIDATION = "#9a9a9a", "#c2410c"
+
+
+def figure_class() -> "type[matplotlib.figure.Figure]":
+    """Imports matplotlib and returns its Figure, which draws without pyplot: no global state, no display.
+
+    matplotlib looks for a home that it can write to when it is imported, and builds a list of fonts. Where there is no
+    such home it uses a temporary folder, which is all that a plot needs: its warnings of that, and of the time that the
+    fonts take, are not shown.
+    """
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        from matplotlib.figure import Figure
+    finally:
+        logger.setLevel(level)
+    return Figure
 
 
 def plot_history(history: list[dict[str, Any]], best_step: int, title: str) -> dict[str, bytes]:
@@ -25,8 +46,7 @@ def plot_history(history: list[dict[str, Any]], best_step: int, title: str) -> d
 
 def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, title: str) -> bytes:
     """Draws one of a run's plots and returns its PNG."""
-    from matplotlib.figure import Figure  # without pyplot: no global state, no display
-
+    Figure = figure_class()
     scale = 100.0 if what == "accuracy" else 1.0
     steps = [record["step"] for record in history]
     train = [record[f"train_{what}"] * scale for record in history]
@@ -72,10 +92,9 @@ def plot_calibration(
 
     calibration: of `calibration_metrics` for these probabilities, float [rows, labels], and labels, int64 [rows].
     """
-    from matplotlib.figure import Figure
-
     from submillion.inference.calibration import BINS, coverage_curve
 
+    Figure = figure_class()
     figure = Figure(figsize=(4.6, 4.6), dpi=150, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins = calibration["bins"]
@@ -112,8 +131,7 @@ def plot_calibration(
 
 def plot_noise(robustness: Mapping[str, Any], path: Path) -> Path:
     """Accuracy under each corruption at its three strengths, the hardest at the top; what `suite.measure` returns."""
-    from matplotlib.figure import Figure
-
+    Figure = figure_class()
     each = robustness["noise"]["each"]
     names = sorted(each, key=lambda name: -each[name]["high"])
     figure = Figure(figsize=(7, 0.27 * len(names) + 1.3), dpi=150, layout="constrained")
