@@ -100,11 +100,28 @@ def test_an_unknown_recipe_is_answered_with_those_there_are(name: str) -> None:
     assert repr(name) in text and "did you mean seed?" in text and "quickstart" in text
 
 
-@pytest.mark.parametrize("content", [b"[lora\nrank = 2", b'[model]\nbase = "\xff"'], ids=["syntax", "encoding"])
-def test_a_recipe_that_is_no_toml_is_named(content: bytes, tmp_path: Path) -> None:
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "notepad.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + b"seed = 7\r\n[lora]\r\nrank = 3\r\n")
+    resolved = resolve(recipe=path)
+    assert (resolved.config.seed, resolved.config.lora.rank) == (7, 3)
+    assert resolved.origins["lora.rank"] == f"recipe {path}"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"[lora\nrank = 2", "not a readable TOML file: "),
+        (b'[model]\nbase = "\xff"', "expected a TOML file in UTF-8, found 'utf-8' codec can't decode byte 0xff"),
+        ("seed = 7".encode("utf-16"), "expected a TOML file in UTF-8, found UTF-16\nfix: save it as UTF-8"),
+        (b"seed = 7\n\xef\xbb\xbf[lora]", "not a readable TOML file: "),  # the mark stands at the beginning alone
+    ],
+    ids=["syntax", "encoding", "UTF-16", "mark inside"],
+)
+def test_a_recipe_that_is_no_toml_is_named(content: bytes, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
-    assert str(path) in message(recipe=path)
+    assert f"{path}: {problem}" in message(recipe=path)
 
 
 def test_all_problems_of_a_recipe_come_in_one_error(tmp_path: Path) -> None:

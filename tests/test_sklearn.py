@@ -11,6 +11,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from news import LABELS, news_rows
 from sklearn.base import clone
@@ -67,6 +68,8 @@ def test_labels_of_any_kind_come_back_as_they_went_in(classes: list, tiny_base: 
         np.array,
         pd.Series,
         tuple,
+        pa.array,
+        lambda texts: pd.Series(texts, index=np.arange(len(texts))[::-1] / 2),
         lambda texts: np.array(texts, dtype=object)[:, None],
         lambda t: pd.DataFrame({"t": t}),
     ],
@@ -182,6 +185,15 @@ def test_parameters_of_every_kind_reach_the_run(tiny_base: Path) -> None:
         (TEXTS, NAMES[:-1], "inconsistent numbers of samples"),
         ("one text", ["a"], "expected a 1-D sequence of texts, found str"),
         (np.zeros((4, 3)), [0, 1, 0, 1], r"found an array of shape \(4, 3\)"),
+        (None, [0, 1], "expected a 1-D sequence of texts, found None"),
+        (b"ab", [0, 1], "found bytes: decode it, and wrap it in a list"),
+        ((text for text in "ab"), [0, 1], r"found a generator: wrap it in list\(\.\.\.\)"),
+        ({"a", "b"}, [0, 1], "found a set, which has no order: give a list"),
+        ({"a": 0, "b": 1}.keys(), [0, 1], r"found a dict_keys: wrap it in list\(\.\.\.\)"),
+        ({"text": ["a", "b"]}, [0, 1], "found dict: give one column of it"),
+        (pd.DataFrame({"a": ["x", "y"], "b": ["x", "y"]}), [0, 1], r"found an array of shape \(2, 2\)"),
+        ([["a"], ["b", "c"]], [0, 1], "row 0: expected a str, found list"),
+        (["a", "half \ud800 pair"], [0, 1], "row 1: half a surrogate pair"),
         (["a", 3, None], [0, 1, 0], "row 1: expected a str, found int\nrow 2: expected a str, found NoneType"),
         ([], [], "found 0 texts"),
         (["a", ""] * 10, [0, 1] * 10, "row 2: the text is empty"),
@@ -190,6 +202,14 @@ def test_parameters_of_every_kind_reach_the_run(tiny_base: Path) -> None:
 def test_rows_that_cannot_be_used_are_a_value_error(X: Any, y: Any, problem: str, tiny_base: Path) -> None:
     with pytest.raises(ValueError, match=problem):
         tiny(tiny_base).fit(X, y)
+
+
+def test_predict_refuses_the_same(fitted: TextClassifier) -> None:
+    for method in (fitted.predict, fitted.predict_proba):
+        with pytest.raises(ValueError, match=r"found a generator: wrap it in list\(\.\.\.\)"):
+            method(text for text in TEXTS)
+        with pytest.raises(ValueError, match="row 1: half a surrogate pair"):
+            method(["a", "half \ud800 pair"])
 
 
 def test_so_are_parameters(tiny_base: Path) -> None:

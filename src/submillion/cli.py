@@ -99,7 +99,7 @@ Precision = Literal["auto", "int8", "bf16", "fp32"]
 EXPORT = """\
 Write the saved classifier MODEL in another tool's format into FOLDER, which is new, empty, or an earlier export.
 
---to onnx: model.onnx, tokenizer.json and labels.json, to run without torch; checked with onnxruntime first.
+--to onnx: a folder to run without torch, with onnxruntime, optimum or transformers.js; checked with onnxruntime first.
 --to peft: the adapters and the head, for PeftModel.from_pretrained on the same base.
 --to transformers: the merged model and its tokenizer, for AutoModelForSequenceClassification and pipeline."""
 

@@ -4,6 +4,7 @@ Values come from, in rising order of precedence: the defaults below (the seed re
 Python, command-line flags. `resolve` returns the tree together with the origin of each value.
 """
 
+import codecs
 import json
 import shlex
 from collections import deque
@@ -678,9 +679,15 @@ def _dotted(mapping: Mapping[str, object]) -> dict[str, object]:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    """Reads a recipe, with or without UTF-8's byte-order mark. Raises ConfigError for a file that is not TOML."""
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Windows PowerShell's > writes it
+            raise ConfigError(f"{path}: expected a TOML file in UTF-8, found UTF-16\nfix: save it as UTF-8")
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected a TOML file in UTF-8, found {error}\nfix: save it as UTF-8") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not a readable TOML file: {error}") from error

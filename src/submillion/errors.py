@@ -34,6 +34,10 @@ class TrainingError(SubmillionError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class SavingError(SubmillionError):
+    """A trained model that cannot be saved in the folder it was asked for; the error names where it is instead."""
+
+
 class DistributedError(SubmillionError):
     """The processes of a run that torchrun started cannot go on together, for example because one has ended."""
 

@@ -20,7 +20,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from submillion.config import IN_MEMORY, Resolved, resolve
 from submillion.data.tables import is_missing
-from submillion.errors import SubmillionError
+from submillion.data.texts import described, listed, texts_of
+from submillion.errors import DataError, SubmillionError
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -181,24 +182,24 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return self._classifier
 
     def _texts(self, X: Any) -> list[str]:
-        """X as a list of str. Raises ValueError for anything else, naming the first rows that are none."""
-        if isinstance(X, str) or not hasattr(X, "__len__"):
-            raise ValueError(f"expected a 1-D sequence of texts, found {type(X).__name__}")
-        texts = np.asarray(X, dtype=object)
-        if texts.ndim == 2 and texts.shape[1] == 1:
-            texts = texts[:, 0]
-        if texts.ndim != 1:
-            raise ValueError(f"expected a 1-D sequence of texts, found an array of shape {texts.shape}")
-        if not len(texts):
+        """Returns X, a sequence of texts or a table of one column of them, as a list of str.
+
+        Raises ValueError for anything else, as scikit-learn's estimators do, naming the first rows that are no text.
+        """
+        shape = tuple(getattr(X, "shape", ()))
+        if len(shape) == 2 and shape[1:] == (1,):
+            X = np.asarray(X, dtype=object)[:, 0]
+        elif len(shape) > 1:
+            raise ValueError(f"expected a 1-D sequence of texts, found an array of shape {shape}")
+        if listed(X) is None:
+            raise ValueError(f"expected a 1-D sequence of texts, found {described(X)}")
+        try:
+            texts = texts_of(X)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        if not texts:
             raise ValueError("found 0 texts, expected one or more")
-        wrong = [
-            f"row {row}: expected a str, found {type(text).__name__}"
-            for row, text in enumerate(texts)
-            if not isinstance(text, str)
-        ]
-        if wrong:
-            raise ValueError("\n".join(wrong[:5] + ([f"and {len(wrong) - 5} more"] if len(wrong) > 5 else [])))
-        return [str(text) for text in texts]
+        return texts
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the network: it is in the artefact, less the pretrained weights, which lie where they were."""

@@ -13,6 +13,19 @@ TEXTS = ["Oil climbs", "Late goal wins", "Chips sell"]
 LABELS = ["Business", "Sports", "Business"]
 
 
+class Streamed:
+    """A table that shows its columns as an Arrow stream alone, as those of polars and duckdb do."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return pa.table(self.columns).__arrow_c_stream__(requested_schema)
+
+    def __repr__(self):
+        return repr(self.columns)
+
+
 def read(data, pick=None):
     table = table_from_object(data, pick or pick_text_and_label("", "", "data"), Problems("data"))
     table.problems.check()
@@ -30,6 +43,9 @@ def read(data, pick=None):
         list(zip(TEXTS, LABELS, strict=True)),
         [[text, label] for text, label in zip(TEXTS, LABELS, strict=True)],
         pa.table({"label": LABELS, "text": TEXTS}),
+        np.array(list(zip(TEXTS, LABELS, strict=True)), dtype=object),
+        {"text": np.array(TEXTS, dtype=object), "label": pd.Series(LABELS, index=[2.5, 1.5, 0.5])},
+        Streamed({"label": LABELS, "text": TEXTS}),
     ],
 )
 def test_every_kind_of_object_says_the_same_and_is_left_as_it_is(data):
@@ -49,8 +65,21 @@ def test_a_dataset_and_its_label_names():
     assert table.label_names == {"label": ("a", "b")}
 
 
+def test_a_table_and_a_column_of_polars():
+    polars = pytest.importorskip("polars")
+    table = polars.DataFrame({"text": TEXTS, "label": LABELS}, schema_overrides={"label": polars.Categorical})
+    assert read(table) == read({"text": table["text"], "label": table["label"]}) == {"text": TEXTS, "label": LABELS}
+
+
 def test_texts_alone_for_prediction():
-    for data in (TEXTS, pd.Series(TEXTS), {"words": TEXTS, "id": [1, 2, 3]}, pd.DataFrame({"words": TEXTS})):
+    for data in (
+        TEXTS,
+        np.array(TEXTS),
+        pa.array(TEXTS),
+        pd.Series(TEXTS),
+        {"words": TEXTS, "id": [1, 2, 3]},
+        pd.DataFrame({"words": TEXTS}),
+    ):
         assert list(read(data, pick_text("", "data")).values()) == [TEXTS]
 
 
@@ -58,6 +87,17 @@ def test_texts_alone_for_prediction():
     ("data", "words"),
     [
         (3, "expected a DataFrame, a dict of columns"),
+        ((row for row in [("a", 1)]), "found a generator: wrap it in list(...)"),
+        ({("a", 1), ("b", 2)}, "found a set, which has no order: give a list"),
+        (b"a", "found bytes: decode it"),
+        (np.array("a"), "or a path; found ndarray"),
+        (
+            {"text": (text for text in "ab"), "label": [1, 2]},
+            "in column 'text', found a generator: wrap it in list(...)",
+        ),
+        ({"text": ["a", "b"], "label": {1, 2}}, "in column 'label', found a set, which has no order: give a list"),
+        ([None, ("a", 1)], "no label column"),
+        ([b"a", ("a", 1)], "row 1: expected a (text, label) pair, found bytes"),
         ([], "no rows in it"),
         ({"text": [], "label": []}, "no rows in it"),
         ({"text": ["a"], "label": [1, 2]}, "expected columns of one length, found text 1, label 2"),

@@ -366,6 +366,19 @@ def test_neither_is_a_table(table: Any, trained: TrainResult) -> None:
     assert trained.classifier.predict(pd.DataFrame({"text": TEXTS})["text"]) == trained.classifier.predict(TEXTS)
 
 
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "logits"])
+def test_every_method_takes_a_column_and_refuses_what_has_no_order(method: str, trained: TrainResult) -> None:
+    answers = getattr(trained.classifier, method)
+    column = pd.Series(TEXTS, index=np.arange(len(TEXTS))[::-1] / 2)  # whose slices go by its index
+    assert np.array_equal(answers(column), answers(TEXTS))
+    with pytest.raises(TypeError, match=r"found a generator: wrap it in list\(\.\.\.\)"):
+        answers(text for text in TEXTS)
+    with pytest.raises(TypeError, match="found None"):
+        answers(None)
+    with pytest.raises(DataError, match="row 0: expected a str, found list"):
+        answers([TEXTS])
+
+
 def test_a_batch_size_below_0_is_refused(trained: TrainResult) -> None:
     for method in (trained.classifier.predict, trained.classifier.predict_proba, trained.classifier.logits):
         with pytest.raises(ValueError, match="batch_size: expected at least 0, found -1"):

@@ -931,19 +931,3 @@ def test_a_name_that_no_utf_8_holds_is_refused_before_training(tiny_base: Path, 
     with pytest.raises(ConfigError, match=r"data\.source: expected text that UTF-8 can hold, found .*caf"):
         train(data=f"{tmp_path}/caf\udce9.csv", overrides=run_of(tiny_base, tmp_path))
     assert not (tmp_path / "best_model").exists()
-
-
-def test_a_save_that_fails_leaves_the_earlier_model_with_its_own_card(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = run_of(tiny_base, tmp_path, train__epochs=1)
-    folder = train(data=news_rows(8), overrides=run).folder
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-
-    def no_space(artefact: Artefact) -> bytes:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Artefact, "content", no_space)
-    with pytest.raises(OSError, match="No space"):
-        train(data=news_rows(8), overrides=run | {"lora.rank": 3})
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before

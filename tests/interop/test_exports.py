@@ -10,24 +10,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from tiny import FAMILIES, MODEL_TYPES, saved_by_type, scatter, tiny_shape, transformers_classifier
+from saved import LABELS, NARROW, saved_checkpoints, saved_model
+from tiny import FAMILIES, MODEL_TYPES, tiny_shape, transformers_classifier
 
 from submillion.cli import main
-from submillion.config import Config, LoraConfig, ModelConfig, TrainConfig, to_mapping
-from submillion.data.tokenizer import Tokenizer
+from submillion.config import LoraConfig
 from submillion.errors import BaseModelError
 from submillion.inference.classifier import Classifier
-from submillion.model.base import find_base
-from submillion.model.checkpoint import read_checkpoint
-from submillion.model.classifier import TextClassifier
-from submillion.model.shape import read_shape
-from submillion.training.artefact import Artefact, base_record
+from submillion.training.artefact import Artefact
 
 TEXTS = ["Oil prices climb as OPEC meets", "The champion won the final!", "", "war " * 60, "new software (web) 2.0"]
 DIRTY = ["Wall St. &lt;b&gt;Bears&lt;/b&gt; quot;claw#39;", "Оil рrices climb", "oil\u200b <p>prices</p>&nbsp;rise"]
-LABELS = ["World", 'Sports "and" <b>', "Économie: 雪"]
 LORAS = {
-    "narrow": LoraConfig(rank=2, alpha=4.0),
+    "narrow": NARROW,
     "wide": LoraConfig(rank=8, alpha=3.0, targets=("all-linear",)),
     "one layer": LoraConfig(rank=3, targets=("output", "key"), layers=(1,)),
 }
@@ -38,13 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWa
 
 @pytest.fixture(scope="module")
 def checkpoints(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A random sequence classifier of each family, saved by transformers itself."""
-
-    def made(family: str, vocab_size: int) -> Any:
-        shape = tiny_shape(family, vocab_size=vocab_size, num_positions=80)
-        return transformers_classifier(shape, model_type=family)
-
-    return saved_by_type(made, tiny_base, tmp_path_factory)
+    return saved_checkpoints(tiny_base, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -61,32 +50,6 @@ def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "RobertaTokenizer"}', encoding="utf-8")
     return folder
-
-
-def saved_model(base_folder: Path, folder: Path, lora: LoraConfig = LORAS["narrow"], **model: Any) -> Path:
-    """One of our models on this base, its tensors scattered, in folder/best_model."""
-    config = Config(
-        model=ModelConfig(base=str(base_folder), **{"max_length": 40, **model}),
-        lora=lora,
-        train=TrainConfig(precision="fp32"),
-    )
-    base, shape, tokenizer = find_base(str(base_folder)), read_shape(base_folder), Tokenizer.from_folder(base_folder)
-    if config.model.clean_text:
-        tokenizer.clean_texts()
-    network = TextClassifier(shape, config.model, lora, len(LABELS), torch.Generator().manual_seed(0))
-    network.encoder.load(read_checkpoint(base_folder))
-    scatter(list(network.parameters()), seed=3)
-    artefact = Artefact(
-        tensors=dict(network.trainable()),
-        label_names=LABELS,
-        base=base_record(base, shape),
-        tokenizer=tokenizer.to_str(),
-        tokenizer_sha256=tokenizer.fingerprint,
-        config=to_mapping(config),
-        parameters={"trainable": sum(p.numel() for p in network.parameters())},
-        metrics={},
-    )
-    return artefact.save(folder / "best_model").parent
 
 
 @torch.no_grad()

@@ -24,7 +24,8 @@ from submillion.errors import ConfigError, ExportError
 from submillion.inference.train import TrainResult, train
 from submillion.interop import onnx as ours
 from submillion.interop import onnx_graph
-from submillion.interop.onnx import FILES, export_onnx, quantize
+from submillion.interop.onnx import export_onnx, quantize
+from submillion.interop.onnx_folder import FILES
 from submillion.interop.onnx_graph import to_onnx
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
@@ -37,7 +38,7 @@ ALL = LoraConfig(rank=4, targets=("all-linear",))
 
 
 def scripts_of_the_docs() -> list[str]:
-    """How a folder is used, and how its words.txt is."""
+    """How a folder is used, how its words.txt is, and how optimum opens it."""
     text = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
@@ -164,7 +165,7 @@ def test_the_words_that_spelling_is_corrected_to_go_along(
     assert main(["export", str(trained.folder), "--to", "onnx", str(out), "--data.source", str(news_csv)]) == 0
     printed = capsys.readouterr().out
     assert "labels.json, words.txt" in printed and "docs/onnx.md has how" in printed
-    _, script = scripts_of_the_docs()
+    script = scripts_of_the_docs()[1]
     names: dict[str, Any] = {"folder": out, "texts": ["stokc markte shars", "leauge plyer"]}
     exec(script, names)
     assert names["texts"] == ["stock market shares", "league player"]
@@ -252,7 +253,7 @@ def exported(trained: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_the_folder_holds_the_model_its_tokenizer_and_its_labels(exported: Path, trained: TrainResult) -> None:
-    assert names_in(exported) == sorted(FILES[:3]) and names_in(exported.parent) == ["news_onnx"]
+    assert names_in(exported) == sorted(FILES[:5]) and names_in(exported.parent) == ["news_onnx"]
     assert json.loads((exported / "labels.json").read_text()) == list(LABELS)
     rows = Tokenizer.from_file(str(exported / "tokenizer.json")).encode_batch([*TEXTS, "oil " * 100])
     assert {len(row.ids) for row in rows} == {32} and sum(rows[0].attention_mask) < 32
@@ -263,7 +264,7 @@ def test_the_folder_holds_the_model_its_tokenizer_and_its_labels(exported: Path,
 
 
 def test_the_script_of_the_docs_runs_without_torch(exported: Path, trained: TrainResult, tmp_path: Path) -> None:
-    script, _ = scripts_of_the_docs()
+    script = scripts_of_the_docs()[0]
     (tmp_path / "use.py").write_text(script, encoding="utf-8")
     blocked = "".join(f"sys.modules['{name}'] = None; " for name in ("torch", "submillion", "transformers"))
     code = f"import sys, runpy; {blocked}del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -307,7 +308,7 @@ def test_an_earlier_export_is_replaced(trained: TrainResult, tmp_path: Path) -> 
     (tmp_path / "a" / "labels.json").write_text("old")
     export_onnx(trained.folder, tmp_path / "a")
     assert json.loads((tmp_path / "a" / "labels.json").read_text()) == list(LABELS)
-    assert names_in(tmp_path / "a") == sorted(FILES[:3]) and names_in(tmp_path) == ["a", *sorted(FILES[:2])]
+    assert names_in(tmp_path / "a") == sorted(FILES[:5]) and names_in(tmp_path) == ["a", *sorted(FILES[:2])]
 
 
 def test_a_folder_with_other_files_is_left_alone(

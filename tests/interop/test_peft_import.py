@@ -17,9 +17,9 @@ from test_exports import (  # noqa: F401
     assert_equal,
     checkpoints,
     saved_model,
-    scatter,
     their_logits,
 )
+from tiny import scatter
 
 from submillion.cli import main
 from submillion.inference.classifier import Classifier

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from submillion.data.tables import Pick, Problems, Table, from_arrow, with_class_labels
+from submillion.data.texts import described, listed
 from submillion.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("validation", "valid", "dev"), "validation")}
@@ -16,10 +17,11 @@ def is_splits(data: object) -> bool:
 
 
 def table_from_object(data: Any, pick: Pick, problems: Problems) -> Table:
-    """The picked columns of a pandas DataFrame or Series, a datasets.Dataset, a pyarrow.Table, a dict of columns, a
-    list of dicts, of (text, label) pairs or of texts. The object itself is left as it is.
+    """Returns the picked columns of a table, a dict of columns, or a sequence of dicts, (text, label) pairs or texts.
 
-    Raises DataError for anything else.
+    A table is a pandas DataFrame or Series, a datasets.Dataset, a pyarrow.Table or whatever else gives its columns as
+    an Arrow stream, as polars does. A sequence is what `listed` takes, or a numpy array of two columns. The object
+    itself is left as it is. Raises DataError for anything else.
     """
     if _is_a(data, "datasets", "Dataset"):
         data = arrow_from_dataset(data)
@@ -34,12 +36,22 @@ def table_from_object(data: Any, pick: Pick, problems: Problems) -> Table:
         data = {"text" if data.name is None else str(data.name): data.tolist()}
     if isinstance(data, Mapping):
         return _from_columns(data, pick, problems)
-    if isinstance(data, Sequence) and not isinstance(data, str | bytes):
-        return _from_rows(data, pick, problems)
+    if hasattr(data, "__arrow_c_stream__") and hasattr(data, "columns"):  # a series has a stream too, and no columns
+        return from_arrow(_arrow_table(data), pick, problems)
+    rows = listed(data.tolist() if _is_a(data, "numpy", "ndarray") else data)
+    if rows is not None:
+        return _from_rows(rows, pick, problems)
     raise DataError(
         f"{problems.where}: expected a DataFrame, a dict of columns, a dict of splits, a list of dicts or of "
-        f"(text, label) pairs, or a path; found {type(data).__name__}"
+        f"(text, label) pairs, or a path; found {described(data)}"
     )
+
+
+def _arrow_table(data: Any) -> Any:
+    """Returns a pyarrow.Table of a table that gives its columns as an Arrow stream."""
+    import pyarrow as pa
+
+    return pa.table(data)
 
 
 def arrow_from_dataset(dataset: Any) -> Any:
@@ -70,11 +82,10 @@ def _from_columns(data: Mapping[Any, Any], pick: Pick, problems: Problems) -> Ta
 
 
 def _as_list(values: Any, name: str, problems: Problems) -> list[Any]:
-    if hasattr(values, "tolist"):  # numpy arrays, pandas columns
-        values = values.tolist()
-    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
-        raise DataError(f"{problems.where}: expected a list in column {name!r}, found {type(values).__name__}")
-    return list(values)
+    column = listed(values)
+    if column is None:
+        raise DataError(f"{problems.where}: expected a list in column {name!r}, found {described(values)}")
+    return column
 
 
 def _is_text(value: object) -> bool:

@@ -10,9 +10,10 @@ import torch
 
 from submillion.config import Config
 from submillion.data.spelling import Spelling
+from submillion.data.texts import texts_of
 from submillion.data.tokenizer import Tokenizer, files_hash
 from submillion.defaults import own_settings
-from submillion.errors import ArtefactError, ConfigError, DataError, encodable
+from submillion.errors import ArtefactError, ConfigError
 from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base
 from submillion.model.checkpoint import read_checkpoint
@@ -121,21 +122,17 @@ class Classifier:
     def logits(
         self, texts: Sequence[str], batch_size: int = 0, advance: Advance | None = None, world: World = ALONE
     ) -> np.ndarray:
-        """float32 [rows, labels], before the softmax and uncalibrated. batch_size 0: that of training's evaluations.
+        """Returns float32 [rows, labels], before the softmax and uncalibrated.
 
-        world: the processes that share the work; each calls this with the same texts and gets all logits. Raises
-        TypeError where texts are no sequence, DataError naming the rows that are no text, and ValueError for a
-        batch_size below 0.
+        texts: a sequence of str: a list, a tuple, a column of pandas, polars, pyarrow or datasets, an array of numpy.
+        batch_size 0: that of training's evaluations. world: the processes that share the work; each calls this with
+        the same texts and gets all logits. Raises TypeError where texts are no sequence, DataError naming the rows that
+        are no text, and ValueError for a batch_size below 0.
         """
         if batch_size < 0:
             raise ValueError(f"batch_size: expected at least 0, found {batch_size}")
-        if isinstance(texts, str):
-            raise TypeError("expected a sequence of texts, found one str: wrap it in a list")
-        if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1:  # iterating over a DataFrame gives names
-            raise TypeError(f"expected a sequence of texts, found {type(texts).__name__}: give one column of it")
-        _check_texts(texts)
         model = self.config.model
-        tokens = self.tokenizer.encode(texts, model.max_length, content=model.ngram_buckets > 0)
+        tokens = self.tokenizer.encode(texts_of(texts), model.max_length, content=model.ngram_buckets > 0)
         return compute_logits(
             self.network, tokens, batch_size or self.config.train.eval_batch_size, self.compute, advance, world
         )
@@ -185,19 +182,6 @@ def load_network(artefact: Artefact, base: Base) -> TextClassifier:
     network.encoder.load(read_checkpoint(base.folder))
     _load_tensors(network, artefact)
     return network
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    """Raises DataError naming the first rows that cannot be tokenized. Empty texts can."""
-    wrong = [
-        f"row {row}: expected a str, found {type(text).__name__}"
-        if not isinstance(text, str)
-        else f"row {row}: half a surrogate pair, which no UTF-8 text holds"
-        for row, text in enumerate(texts)
-        if not isinstance(text, str) or not encodable(text)
-    ]
-    if wrong:
-        raise DataError("\n".join(wrong[:20] + ([f"and {len(wrong) - 20} more"] if len(wrong) > 20 else [])))
 
 
 def own_base(artefact: Artefact, name: str = "") -> Base:

@@ -1,29 +1,52 @@
 """Plots for a report: loss and accuracy over a run's steps, calibration, coverage, accuracy under noise."""
 
+import logging
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from submillion.atomic import write_atomically
 
+if TYPE_CHECKING:
+    import matplotlib.figure
+
 _TRAIN, _VALIDATION = "#9a9a9a", "#c2410c"
 
 
-def plot_history(history: list[dict[str, Any]], best_step: int, folder: Path, title: str) -> list[Path]:
-    """Writes folder/loss.png and folder/accuracy.png and returns their paths.
+def figure_class() -> "type[matplotlib.figure.Figure]":
+    """Imports matplotlib and returns its Figure, which draws without pyplot: no global state, no display.
+
+    matplotlib looks for a home that it can write to when it is imported, and builds a list of fonts. Where there is no
+    such home it uses a temporary folder, which is all that a plot needs: its warnings of that, and of the time that the
+    fonts take, are not shown.
+    """
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        from matplotlib.figure import Figure
+    finally:
+        logger.setLevel(level)
+    return Figure
+
+
+def plot_history(history: list[dict[str, Any]], best_step: int, title: str) -> dict[str, bytes]:
+    """Draws a run's loss and accuracy and returns the files' contents, {"loss.png": ..., "accuracy.png": ...}.
 
     history: the records of history.jsonl; validation values are in some of them only.
     """
-    loss = _plot(history, "loss", "Loss (cross-entropy, nats)", best_step, folder / "loss.png", title)
-    accuracy = _plot(history, "accuracy", "Accuracy (%)", best_step, folder / "accuracy.png", title)
-    return [loss, accuracy]
+    return {
+        "loss.png": _plot(history, "loss", "Loss (cross-entropy, nats)", best_step, title),
+        "accuracy.png": _plot(history, "accuracy", "Accuracy (%)", best_step, title),
+    }
 
 
-def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, path: Path, title: str) -> Path:
-    from matplotlib.figure import Figure  # without pyplot: no global state, no display
-
+def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, title: str) -> bytes:
+    """Draws one of a run's plots and returns its PNG."""
+    Figure = figure_class()
     scale = 100.0 if what == "accuracy" else 1.0
     steps = [record["step"] for record in history]
     train = [record[f"train_{what}"] * scale for record in history]
@@ -59,7 +82,7 @@ def _plot(history: list[dict[str, Any]], what: str, label: str, best_step: int, 
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower center" if what == "accuracy" else "upper center")
-    return _written(figure, path)
+    return _png(figure)
 
 
 def plot_calibration(
@@ -69,10 +92,9 @@ def plot_calibration(
 
     calibration: of `calibration_metrics` for these probabilities, float [rows, labels], and labels, int64 [rows].
     """
-    from matplotlib.figure import Figure
-
     from submillion.inference.calibration import BINS, coverage_curve
 
+    Figure = figure_class()
     figure = Figure(figsize=(4.6, 4.6), dpi=150, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins = calibration["bins"]
@@ -109,8 +131,7 @@ def plot_calibration(
 
 def plot_noise(robustness: Mapping[str, Any], path: Path) -> Path:
     """Accuracy under each corruption at its three strengths, the hardest at the top; what `suite.measure` returns."""
-    from matplotlib.figure import Figure
-
+    Figure = figure_class()
     each = robustness["noise"]["each"]
     names = sorted(each, key=lambda name: -each[name]["high"])
     figure = Figure(figsize=(7, 0.27 * len(names) + 1.3), dpi=150, layout="constrained")
@@ -132,9 +153,15 @@ def plot_noise(robustness: Mapping[str, Any], path: Path) -> Path:
     return _written(figure, path)
 
 
+def _png(figure: Any) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
 def _written(figure: Any, path: Path) -> Path:
     with write_atomically(path, "wb") as file:
-        figure.savefig(file, format="png")
+        file.write(_png(figure))
     return path
 
 

@@ -1,7 +1,6 @@
 """The command train: from a configuration to a saved model, measured."""
 
 import csv
-import json
 import shlex
 import signal
 import sys
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from submillion.atomic import check_writable, write_atomically, write_together
-from submillion.config import IN_MEMORY, Config, Resolved, print_config, resolve, to_mapping, to_toml, without_effect
+from submillion.atomic import check_writable, write_atomically
+from submillion.config import IN_MEMORY, Config, Resolved, print_config, resolve, without_effect
 from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
@@ -27,9 +26,7 @@ from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import (
     headline,
     overlapping,
-    render_card,
     scaled,
-    short_name,
     stopped_early,
     wilson_interval,
 )
@@ -37,8 +34,8 @@ from submillion.inference.classifier import Classifier
 from submillion.inference.cross_validation import CrossValidated, cross_validate
 from submillion.inference.learning import LEAST_LEARNED, Learned, Run, add_ngrams, learn, name_sentences
 from submillion.inference.plan import base_shape, parts_table, planned
-from submillion.inference.plots import plot_history
 from submillion.inference.predict import predict_file
+from submillion.inference.saving import check_room, save_run, trained_rows
 from submillion.model import kernels
 from submillion.model.base import Base, find_base
 from submillion.model.budget import Plan
@@ -47,11 +44,10 @@ from submillion.model.classifier import TextClassifier
 from submillion.model.shape import EncoderShape, read_shape
 from submillion.seeds import numpy_generator, torch_generator
 from submillion.training.artefact import FILE_NAME as MODEL
-from submillion.training.artefact import Artefact, base_record
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import World, join
 from submillion.training.int8 import MOST_CHANGE, features_change, try_int8
-from submillion.training.loop import FitResult, TokenRows, compute_logits
+from submillion.training.loop import TokenRows, compute_logits
 from submillion.training.metrics import classification_metrics
 from submillion.training.progress import is_quiet
 from submillion.training.tensorboard import check_tensorboard, event_writer
@@ -59,7 +55,6 @@ from submillion.training.tensorboard import check_tensorboard, event_writer
 if TYPE_CHECKING:
     from rich.console import Console
 
-RECORDED = ("validation", "test", "cross_validation", "best_step", "steps")  # of metrics.json, in the artefact too
 WINDOW_SHARE = 0.995  # of the training rows; 0.99 costs AG News' held-out rows a twentieth of a point, for nothing
 
 
@@ -110,6 +105,8 @@ def _train(resolved: Resolved, data: object, summary: bool, world: World) -> Tra
             check_writable(Path(folder))
         _check_own(Path(output.dir))
     run = _prepared(resolved.config, data, world, console)
+    if world.is_first:
+        check_room(run)
     start = time.perf_counter()
     crossed = cross_validate(run, console)
     with event_writer(output.tensorboard if world.is_first else "") as on_record:
@@ -134,12 +131,12 @@ def _measured_and_saved(
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
     metrics["training_seconds"] = round(seconds, 2)  # cross-validation, self-training and validations included
     if world.is_first:
-        _save(run, metrics, result)
+        save_run(run, metrics, result)
     world.wait()
     compute = replace(run.compute, int8="int8" in metrics)
     label_names, temperature = run.corpus.label_names, metrics["temperature"]
     classifier = Classifier(
-        run.network, run.tokenizer, label_names, run.config, compute, temperature, _trained_rows(run.corpus)
+        run.network, run.tokenizer, label_names, run.config, compute, temperature, trained_rows(run.corpus)
     )
     return TrainResult(classifier, metrics, result.history, Path(output.dir), Path(output.assets))
 
@@ -338,45 +335,6 @@ def _parameter_counts(network: TextClassifier, plan: Plan) -> dict[str, int]:
     if trainable != plan.trainable:
         raise AssertionError(f"planned {plan.trainable:,} trainable parameters, built {trainable:,}")
     return {"trainable": trainable, "total": plan.total, "total_with_adapters": plan.total_with_adapters}
-
-
-def _save(run: Run, metrics: dict[str, Any], result: FitResult) -> None:
-    """Everything a run leaves. model.pt comes last: that it is there means the rest is."""
-    config, corpus, tokenizer = run.config, run.corpus, run.tokenizer
-    folder = Path(config.output.dir)
-    artefact = Artefact(
-        tensors=dict(run.network.trainable()),
-        label_names=list(corpus.label_names),
-        base=base_record(run.base, run.network.encoder.shape),
-        tokenizer=tokenizer.to_str(),
-        tokenizer_sha256=tokenizer.fingerprint,
-        words=list(tokenizer.spelling.words) if tokenizer.spelling else [],
-        rows=_trained_rows(corpus),
-        config=to_mapping(config),
-        parameters=metrics["parameters"],
-        metrics={name: metrics[name] for name in RECORDED if name in metrics},
-        calibration={"temperature": metrics["temperature"]}
-        | ({"int8_margin": metrics["int8"]["margin"]} if "int8" in metrics else {}),
-    )
-    trainable = metrics["parameters"]["trainable"]
-    title = f"{short_name(config.model.base)} on {short_name(config.data.source)}\n{trainable:,} trainable parameters"
-    plots = plot_history(result.history, result.best_step, Path(config.output.assets), title)
-    card = render_card(config, artefact.base, corpus, run.plan, metrics, [plot.name for plot in plots])
-    write_together(
-        {
-            **{folder / plot.name: plot.read_bytes() for plot in plots},
-            folder / "history.jsonl": "".join(json.dumps(record) + "\n" for record in result.history),
-            folder / "metrics.json": json.dumps(metrics, indent=2) + "\n",
-            folder / "config.toml": to_toml(config),
-            folder / CARD: card,
-            folder / MODEL: artefact.content(),
-        }
-    )
-
-
-def _trained_rows(corpus: Corpus) -> dict[str, Any]:
-    """By which `evaluate` will know these rows again: `Artefact.rows`."""
-    return {"sha256": corpus.sha256, "test_cut": "test" in corpus.cut, "first_label": corpus.first_label}
 
 
 def print_summary(trained: TrainResult, console: "Console", predictions: Path | None = None) -> None:

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.data.corpus import Rows
-from submillion.data.tokenizer import Tokenizer, Tokens
+from submillion.data.tokenizer import Tokens
 from submillion.errors import ConfigError, DataError, ExportError
 from submillion.inference.classifier import Classifier
 from submillion.inference.evaluate import rows_to_measure
+from submillion.interop.onnx_folder import FILES, cuts, write_companions
 from submillion.interop.onnx_graph import to_onnx
+from submillion.model.base import find_base
+from submillion.training.artefact import Artefact
 from submillion.training.batches import evaluation_batches, pad_batch
 from submillion.training.loop import compute_logits
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-FILES = ("model.onnx", "tokenizer.json", "labels.json", "words.txt")  # the last where spelling is corrected
 TOLERANCE = 1e-4  # of a logit, fp32
 LOUD_POINTS = 0.3  # of accuracy lost to int8 that are more than a note
 
@@ -53,8 +55,7 @@ def export_onnx(
     label_column: str = "",
     base: str = "",
 ) -> OnnxReport:
-    """Writes folder/model.onnx, tokenizer.json, labels.json and, where the model corrects spelling, words.txt, what
-    `Spelling` corrects to, a word a line. All or nothing; prints how it was checked.
+    """Writes folder/model.onnx and the files beside it, `write_companions`. All or nothing; prints how it was checked.
 
     model.onnx: input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels], adapters merged. It is
     run by onnxruntime on ragged batches first, and must give our fp32 logits to 1e-4. int8: onnxruntime's dynamic
@@ -77,13 +78,15 @@ def export_onnx(
             quantize(graph, path)
         if rows is not None:
             report = _measured(classifier, path, rows.texts, rows.labels, report.difference)
-        (part / "tokenizer.json").write_text(_tokenizer_json(classifier), encoding="utf-8")
-        (part / "labels.json").write_text(json.dumps(classifier.label_names, ensure_ascii=False), encoding="utf-8")
-        spelling = classifier.tokenizer.spelling
-        if spelling is not None:
-            (part / "words.txt").write_text("\n".join(spelling.words), encoding="utf-8")
-    _print_report(report, folder, int8, words=spelling is not None)
+        names = write_companions(classifier, _base_folder(model, base), part)
+    _print_report(report, folder, int8, names)
     return report
+
+
+def _base_folder(model: Path, base: str) -> Path:
+    """Returns the folder of the model's base, whose files `Classifier.load` has compared with those of training."""
+    trained_on = Artefact.load(model).base
+    return find_base(base or trained_on["name"], "" if base else trained_on["revision"]).folder
 
 
 def _rows(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
@@ -254,38 +257,30 @@ def _logits_of(session: "onnxruntime.InferenceSession", classifier: Classifier, 
     return logits
 
 
-# What lies beside it
-
-
-def _tokenizer_json(classifier: Classifier) -> str:
-    """The tokenizer, set to cut and pad as the graph expects, so that its reader need not know how."""
-    backend = Tokenizer.from_str(classifier.tokenizer.to_str(), "").backend
-    pad_id = classifier.network.encoder.shape.pad_id
-    if classifier.network.ngrams is None:
-        backend.enable_truncation(classifier.config.model.max_length)
-    backend.enable_padding(pad_id=pad_id, pad_token=backend.id_to_token(pad_id) or "[PAD]")
-    return backend.to_str()
+# What is said of it
 
 
 def _metadata(classifier: Classifier) -> dict[str, str]:
-    found = {
+    """Returns what the graph says of itself, in its metadata."""
+    properties = {
         "label_names": json.dumps(classifier.label_names, ensure_ascii=False),
         "temperature": str(classifier.temperature),
         "base": classifier.config.model.base,
     }
-    if classifier.network.ngrams is None:  # with them, the graph takes texts of any length
-        found["max_length"] = str(classifier.config.model.max_length)
-    return found
+    if cuts(classifier):
+        properties["max_length"] = str(classifier.config.model.max_length)
+    return properties
 
 
-def _print_report(report: OnnxReport, folder: Path, int8: bool, words: bool) -> None:
+def _print_report(report: OnnxReport, folder: Path, int8: bool, names: list[str]) -> None:
+    """Prints what was written and how it was checked. names: the files beside model.onnx."""
     import onnxruntime
     from rich.console import Console
 
     kind = "int8" if int8 else "fp32"
     size = (folder / "model.onnx").stat().st_size / 1e6
     lines = [
-        f"written  {folder}: model.onnx ({kind}, {size:.1f} MB), tokenizer.json, labels.json{', words.txt' * words}",
+        f"written  {folder}: model.onnx ({kind}, {size:.1f} MB), {', '.join(names)}",
         f"checked  onnxruntime {onnxruntime.__version__}, ragged batches in fp32: "
         f"logits differ by {report.difference:.1e} at most",
     ]
@@ -294,8 +289,11 @@ def _print_report(report: OnnxReport, folder: Path, int8: bool, words: bool) -> 
             f"{kind}     {report.rows:,} rows: accuracy {report.accuracy:.2%}, ours {report.our_accuracy:.2%}; "
             f"the same label for {report.agreement:.2%}"
         )
-    if words:
-        lines.append("note     texts are corrected before they are tokenized: docs/onnx.md has how, with words.txt")
+    if "words.txt" in names:
+        lines.append(
+            "note     texts are corrected before they are tokenized: docs/onnx.md has how, with words.txt. optimum and "
+            "transformers.js would not do it, so there is no config.json for them"
+        )
     Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
     if report.points_lost > LOUD_POINTS:
         Console(stderr=True).print(
