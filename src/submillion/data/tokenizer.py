@@ -16,6 +16,8 @@ from submillion.errors import BaseModelError
 if TYPE_CHECKING:
     import tokenizers
 
+# The library has no way to name a side without a length.
+_KEEPS_END = {"direction": "Left", "max_length": 2**31 - 1, "strategy": "LongestFirst", "stride": 0}
 _BATCH_ROWS = 2048  # encodings kept at once: each holds far more than its ids
 
 
@@ -82,15 +84,23 @@ class Tokens:
 class Tokenizer:
     """A fast tokenizer without padding. `fingerprint` is the SHA-256 of the files it was read from.
 
-    spelling: corrects each text first. It is no part of `to_str`, for no tokenizer's JSON can hold it.
+    spelling: corrects each text first. It is no part of `to_str`, for no tokenizer's JSON can hold it. keeps_end: of a
+    long text the end is kept, not the beginning.
     """
 
-    def __init__(self, backend: "tokenizers.Tokenizer", fingerprint: str, spelling: Spelling | None = None) -> None:
+    def __init__(
+        self,
+        backend: "tokenizers.Tokenizer",
+        fingerprint: str,
+        spelling: Spelling | None = None,
+        keeps_end: bool = False,
+    ) -> None:
         backend.no_padding()
         backend.no_truncation()
         self.backend = backend
         self.fingerprint = fingerprint
         self.spelling = spelling
+        self.keeps_end = keeps_end
 
     @classmethod
     def from_folder(cls, folder: Path, vocab_size: int | None = None) -> "Tokenizer":
@@ -99,15 +109,9 @@ class Tokenizer:
         vocab_size: that of the encoder which reads the ids. Raises BaseModelError where none of these files is whole,
         where added tokens have ids that do not follow on, or where the encoder has no embedding for an id.
         """
-        names = _files_in(folder)
+        names = tokenizer_files(folder)
         if not names:
-            sets = ", or ".join(" + ".join(names) for names in _READERS)
-            found = sorted(path.name for path in folder.glob("*.model"))  # SentencePiece's
-            hint = f", found {', '.join(found)} alone" if found else ""
-            raise BaseModelError(
-                f"{folder} holds no tokenizer\nexpected: {sets}{hint}\nfix: have transformers write a tokenizer.json: "
-                "AutoTokenizer.from_pretrained(NAME).save_pretrained(DIR)"
-            )
+            raise BaseModelError(no_tokenizer(folder))
         try:
             backend = _READERS[names](folder)
             if names != _WHOLE:
@@ -116,12 +120,7 @@ class Tokenizer:
             raise BaseModelError(f"the tokenizer in {folder} ({' + '.join(names)}) cannot be read: {error}") from None
         ids = max(backend.get_vocab().values(), default=-1) + 1
         if vocab_size is not None and ids > vocab_size:
-            raise BaseModelError(
-                f"the tokenizer in {folder} ({' + '.join(names)}) does not fit the encoder in its config.json\n"
-                f"expected: at most vocab_size = {vocab_size} ids\nfound: {ids} ids\n"
-                "fix: copy the tokenizer that belongs to these weights; or, where tokens were added to it, have "
-                "transformers make the model larger: resize_token_embeddings(len(tokenizer)), and save_pretrained"
-            )
+            raise BaseModelError(too_many_ids(folder, ids, vocab_size))
         return cls(backend, files_hash(folder))
 
     @classmethod
@@ -130,7 +129,8 @@ class Tokenizer:
         from tokenizers import Tokenizer as Backend
 
         try:
-            return cls(Backend.from_str(text), fingerprint, spelling)
+            backend = Backend.from_str(text)
+            return cls(backend, fingerprint, spelling, keeps_end=(backend.truncation or {}).get("direction") == "left")
         except Exception as error:  # `tokenizers` raises bare Exception
             raise BaseModelError(f"the saved tokenizer cannot be read: {error}") from None
 
@@ -146,7 +146,10 @@ class Tokenizer:
         self.backend = Backend.from_str(json.dumps(state))
 
     def to_str(self) -> str:
-        return self.backend.to_str()
+        """Returns the tokenizer's JSON. It truncates nothing, but says which end a longer text would lose."""
+        if not self.keeps_end:
+            return self.backend.to_str()
+        return json.dumps(json.loads(self.backend.to_str()) | {"truncation": _KEEPS_END}, ensure_ascii=False)
 
     def encode(self, texts: Sequence[str], max_length: int, content: bool = False) -> Tokens:
         """Ids with special tokens, each row cut to max_length. Threads are the library's own.
@@ -160,7 +163,7 @@ class Tokenizer:
             if self.spelling is not None:
                 chunk = [self.spelling.correct(text) for text in chunk]
             encodings = self.backend.encode_batch_fast(chunk)
-            rows += [_cut(encoding, max_length) for encoding in encodings]
+            rows += [_cut(encoding, max_length, self.keeps_end) for encoding in encodings]
             contents += [_array(encoding.ids)[~_added(encoding)] for encoding in encodings if content]
         return replace(Tokens.of_rows(rows), content=Tokens.of_rows(contents) if content else None)
 
@@ -169,8 +172,9 @@ class Tokenizer:
         return [self.backend.id_to_token(int(token)) or "?" for token in ids]
 
 
-def _cut(encoding: "tokenizers.Encoding", max_length: int) -> np.ndarray:
-    """The ids, of a longer row the text's first ones between what the post-processor put around it.
+def _cut(encoding: "tokenizers.Encoding", max_length: int, keeps_end: bool) -> np.ndarray:
+    """Returns the ids: for a longer row the text's first ones, or its last ones, between what the post-processor put
+    around it.
 
     The library could cut, but as a setting of the tokenizer that several threads may be encoding with.
     """
@@ -178,7 +182,10 @@ def _cut(encoding: "tokenizers.Encoding", max_length: int) -> np.ndarray:
     if len(ids) <= max_length:
         return ids
     added = _added(encoding)
-    return ids[added | (np.cumsum(~added) <= max_length - added.sum())]
+    of_text, room = np.flatnonzero(~added), max_length - int(added.sum())
+    kept = added.copy()
+    kept[of_text[max(0, len(of_text) - room) :] if keeps_end else of_text[:room]] = True
+    return ids[kept]
 
 
 def _added(encoding: "tokenizers.Encoding") -> np.ndarray:
@@ -190,9 +197,30 @@ def _array(values: list[int]) -> np.ndarray:
     return np.array(values, dtype=np.int32)
 
 
+def no_tokenizer(folder: Path) -> str:
+    """Returns the message of an error for a folder in which none of the file sets is whole."""
+    sets = ", or ".join(" + ".join(names) for names in _READERS)
+    sentencepiece = sorted(path.name for path in folder.glob("*.model"))
+    hint = f", found {', '.join(sentencepiece)} alone" if sentencepiece else ""
+    return (
+        f"{folder} holds no tokenizer\nexpected: {sets}{hint}\nfix: have transformers write a tokenizer.json: "
+        "AutoTokenizer.from_pretrained(NAME).save_pretrained(DIR)"
+    )
+
+
+def too_many_ids(folder: Path, ids: int, vocab_size: int) -> str:
+    """Returns the message of an error for a tokenizer with more ids than the encoder has embeddings."""
+    return (
+        f"the tokenizer in {folder} ({' + '.join(tokenizer_files(folder))}) does not fit the encoder\n"
+        f"expected: at most vocab_size = {vocab_size} ids\nfound: {ids} ids\n"
+        "fix: copy the tokenizer that belongs to these weights; or, where tokens were added to it, have "
+        "transformers make the model larger: resize_token_embeddings(len(tokenizer)), and save_pretrained"
+    )
+
+
 def files_hash(folder: Path) -> str:
     """SHA-256 over the tokenizer files that `Tokenizer.from_folder` would read; "" where there are none."""
-    names = _files_in(folder)
+    names = tokenizer_files(folder)
     if not names:
         return ""
     digest = hashlib.sha256()
@@ -204,8 +232,8 @@ def files_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _files_in(folder: Path) -> tuple[str, ...]:
-    """The first of the file sets in _READERS that is whole in the folder; () where none is."""
+def tokenizer_files(folder: Path) -> tuple[str, ...]:
+    """Returns the first of the file sets in _READERS that is whole in the folder; () where none is."""
     return next((names for names in _READERS if all((folder / name).is_file() for name in names)), ())
 
 

@@ -262,7 +262,8 @@ def _tokenizer_json(classifier: Classifier) -> str:
     backend = Tokenizer.from_str(classifier.tokenizer.to_str(), "").backend
     pad_id = classifier.network.encoder.shape.pad_id
     if classifier.network.ngrams is None:
-        backend.enable_truncation(classifier.config.model.max_length)
+        side = "left" if classifier.tokenizer.keeps_end else "right"
+        backend.enable_truncation(classifier.config.model.max_length, direction=side)
     backend.enable_padding(pad_id=pad_id, pad_token=backend.id_to_token(pad_id) or "[PAD]")
     return backend.to_str()
 

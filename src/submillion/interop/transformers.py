@@ -1,25 +1,16 @@
 """To transformers: the merged model as a whole checkpoint, with its configuration and tokenizer."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from submillion.config import Config
 from submillion.data.tokenizer import Tokenizer
-from submillion.inference.pretrained import bert_settings, read_json
+from submillion.inference.files import read_json, read_json_if_there
 from submillion.inference.stock import StockClass, check_representable, head_tensors
 from submillion.interop.tensors import write_tensors
+from submillion.interop.tokenizer import write_json, write_tokenizer
 from submillion.model.base import Base
 from submillion.model.classifier import TextClassifier
 from submillion.training.artefact import Artefact
-
-# What the encoders here call them.
-_SPECIAL = {
-    "unk_token": ("[UNK]", "<unk>"),
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
 
 
 def write_transformers(
@@ -45,30 +36,13 @@ def write_transformers(
     old = ("torch_dtype", "_name_or_path", "num_labels", "auto_map")
     changes |= stock.pooling_settings(config.model.pooling)
     kept = {key: value for key, value in read_json(base.folder / "config.json").items() if key not in old}
-    _write_json(folder / "config.json", kept | changes)
-    (folder / "tokenizer.json").write_text(artefact.tokenizer, encoding="utf-8")
-    tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
-    if config.model.clean_text:
-        settings = _settings_of_cleaning(tokenizer, network.encoder.shape.pad_id)
-    else:
-        path = base.folder / "tokenizer_config.json"
-        settings = read_json(path) if path.is_file() else {"tokenizer_class": stock.tokenizer}
-    ours = {"model_max_length": config.model.max_length, "truncation_side": "right"}
-    _write_json(folder / "tokenizer_config.json", settings | bert_settings(tokenizer) | ours)
-
-
-def _settings_of_cleaning(tokenizer: Tokenizer, pad_id: int) -> dict[str, Any]:
-    """The general class of transformers, and what it must be told: a family's own class builds its own normalizer, and
-    takes nothing of the one in tokenizer.json, which cleans."""
-    special = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values() if token.special]
-    tokens = {name: next((token for token in known if token in special), None) for name, known in _SPECIAL.items()}
-    tokens["pad_token"] = tokenizer.backend.id_to_token(pad_id)
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": ["input_ids", "attention_mask"],
-        **{name: token for name, token in tokens.items() if token is not None},
-    }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", kept | changes)
+    settings = read_json_if_there(base.folder / "tokenizer_config.json") or {"tokenizer_class": stock.tokenizer}
+    write_tokenizer(
+        Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256),
+        network.encoder.shape.pad_id,
+        config.model.max_length,
+        folder,
+        # A family's own class cannot clean texts: it builds its own normalizer.
+        settings=None if config.model.clean_text else settings,
+    )
