@@ -385,6 +385,11 @@ CHANGES: dict[str, dict[str, Any]] = {  # of the files by name; None takes a par
     "added_tokens_decoder": {
         "tokenizer_config.json": {"added_tokens_decoder": {"4": {"content": "e", **flags(normalized=True)}}}
     },
+    "added_tokens.json beside tokenizer.json": {
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"},
+        "added_tokens.json": {"<mask>": 0},
+        "tokenizer.json": {"added_tokens": added(["<mask>"], ANGLES, rstrip=True)},
+    },
     "the end of a long text": {"tokenizer_config.json": {"truncation_side": "left"}},
     "the end in tokenizer.json": {"tokenizer.json": {"truncation": LIMIT | {"direction": "Left"}}},
     "the general class": {"tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"}},
@@ -414,7 +419,8 @@ BUILT = [
     (kind, class_name, change)
     for kind, class_name in READ_BY
     for change in CHANGES
-    if change != "the general class" or "tokenizer.json" in FILES[kind]  # which reads no other file: refused below
+    # The general class reads no other file than tokenizer.json: refused below.
+    if "tokenizer.json" in FILES[kind] or "tokenizer_class" not in CHANGES[change].get("tokenizer_config.json", {})
 ]
 
 

@@ -15,7 +15,7 @@ from tiny import FAMILIES, MODEL_TYPES, saved_by_type, scatter, tiny_shape, tran
 from submillion.cli import main
 from submillion.config import Config, LoraConfig, ModelConfig, TrainConfig, to_mapping
 from submillion.data.tokenizer import Tokenizer
-from submillion.errors import BaseModelError
+from submillion.errors import BaseModelError, DataError
 from submillion.inference.classifier import Classifier
 from submillion.model.base import find_base
 from submillion.model.checkpoint import read_checkpoint
@@ -445,6 +445,17 @@ def test_a_checkpoint_that_keeps_case_in_transformers_too_opens(
     row = Classifier.from_pretrained(tmp_path).tokenizer.encode(["Oil oil café"], 40).row(0).tolist()
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     assert row[1:4] == theirs("Oil oil café")["input_ids"][1:4] and not theirs.backend_tokenizer.normalizer.lowercase
+
+
+def test_a_text_without_a_token_is_refused_where_nothing_is_put_around_it(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoints["roberta"], tmp_path, dirs_exist_ok=True)
+    whole = json.loads((tmp_path / "tokenizer.json").read_text("utf-8")) | {"post_processor": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+    ours = assert_opens_as_in_transformers(tmp_path, ["oil prices", "war", "the final"], 78)
+    with pytest.raises(DataError, match=r"found none in 2, the first in row 1: .*\nfix: leave out texts"):
+        ours.logits(["oil", "", " "])
 
 
 def keep_case(folder: Path) -> None:

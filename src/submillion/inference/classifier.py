@@ -120,8 +120,8 @@ class Classifier:
         """float32 [rows, labels], before the softmax and uncalibrated. batch_size 0: that of training's evaluations.
 
         world: the processes that share the work; each calls this with the same texts and gets all logits. Raises
-        TypeError where texts are no sequence, DataError naming the rows that are no text, and ValueError for a
-        batch_size below 0.
+        TypeError where texts are no sequence, DataError naming the rows that are no text, or of which the tokenizer
+        makes no token, and ValueError for a batch_size below 0.
         """
         if batch_size < 0:
             raise ValueError(f"batch_size: expected at least 0, found {batch_size}")
@@ -132,6 +132,7 @@ class Classifier:
         _check_texts(texts)
         model = self.config.model
         tokens = self.tokenizer.encode(texts, model.max_length, content=model.ngram_buckets > 0)
+        _check_rows(tokens.lengths)
         return compute_logits(
             self.network, tokens, batch_size or self.config.train.eval_batch_size, self.compute, advance, world
         )
@@ -193,6 +194,19 @@ def _check_texts(texts: Sequence[str]) -> None:
     ]
     if wrong:
         raise DataError("\n".join(wrong[:20] + ([f"and {len(wrong) - 20} more"] if len(wrong) > 20 else [])))
+
+
+def _check_rows(lengths: np.ndarray) -> None:
+    """Raises DataError for rows without a token: those of a tokenizer that puts no special tokens around a text.
+
+    lengths: tokens of each row, int64 [rows].
+    """
+    empty = np.flatnonzero(lengths == 0).tolist()
+    if empty:
+        raise DataError(
+            f"expected at least one token in each text, found none in {len(empty)}, the first in row {empty[0]}: this "
+            "model's tokenizer puts no special tokens around a text\nfix: leave out texts without a word"
+        )
 
 
 def own_base(artefact: Artefact, name: str = "") -> Base:

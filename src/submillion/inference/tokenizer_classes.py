@@ -1,8 +1,8 @@
 """The tokenizer classes of transformers 5.23 that our encoders' checkpoints name, each as the backend that it builds.
 
 All but the general class build their backend anew from the vocabulary and their settings, and take nothing else of
-tokenizer.json than the added tokens. Releases before 5 read tokenizer.json as it is and put three settings over it:
-add_prefix_space, and BERT's case and accents. The two agree on files that transformers wrote.
+tokenizer.json than the added tokens. Releases before 5 read tokenizer.json as it is, and put over it add_prefix_space
+and, for BERT, the case, the accents and the Chinese characters.
 """
 
 import base64
@@ -272,11 +272,9 @@ def _add_tokens(
     """Adds the files' added tokens and the special tokens, in transformers' order: it decides the ids of new ones."""
     from tokenizers import AddedToken
 
-    known = backend.get_added_tokens_decoder().values()
-    written = {repr(token) for token in known}
     by_id = dict(files.added)
-    to_add: list[Any] = [by_id[index] for index in sorted(by_id) if repr(by_id[index]) not in written]
-    contents = {token.content for token in known} | {token.content for token in to_add}
+    to_add: list[Any] = [by_id[index] for index in sorted(by_id)]  # over those that the backend has already
+    contents = {token.content for token in [*backend.get_added_tokens_decoder().values(), *to_add]}
     named = [token for token in (tokens | files.named).values() if token is not None]
     for token in [*named, *((files.extra if files.extra is not None else extra) or [])]:
         if str(token) not in contents and token not in to_add:
