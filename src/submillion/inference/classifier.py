@@ -10,7 +10,8 @@ import torch
 
 from submillion.config import Config
 from submillion.data.spelling import Spelling
-from submillion.data.tokenizer import Tokenizer, files_hash
+from submillion.data.tokenizer import Tokenizer
+from submillion.data.vocabulary import files_hash
 from submillion.errors import ArtefactError, ConfigError, DataError, encodable
 from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base

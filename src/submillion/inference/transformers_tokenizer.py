@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from submillion.data.tokenizer import Tokenizer, files_hash, no_tokenizer, tokenizer_files, too_many_ids
+from submillion.data.tokenizer import Tokenizer
+from submillion.data.vocabulary import files_hash, no_tokenizer, tokenizer_files, too_many_ids
 from submillion.errors import BaseModelError
 from submillion.inference.files import read_json_if_there
 from submillion.inference.tokenizer_classes import TokenizerClass, tokenizer_class

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.config import TARGETS, Config, DataConfig, LoraConfig, ModelConfig, TrainConfig, to_mapping, to_toml
-from submillion.data.tokenizer import files_hash
+from submillion.data.vocabulary import files_hash
 from submillion.errors import ArtefactError
 from submillion.inference.files import read_json
 from submillion.inference.stock import StockClass, stock_class
