@@ -199,7 +199,7 @@ class ImportFlags:
     label_names: tuple[str, ...] = ()
     """Names of the labels in the order of the logits. Empty: those found beside the adapter or in the base."""
     max_length: int = 0
-    """Tokens a row at most; 0: all that the encoder places."""
+    """Tokens a row at most; 0: the tokenizer's model_max_length, else all that the encoder places."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from submillion.data.tokenizer import Tokenizer, Tokens, files_hash
+from submillion.data.tokenizer import Tokenizer, Tokens
+from submillion.data.vocabulary import files_hash
 from submillion.errors import BaseModelError
 
 MAX_LENGTH = 128

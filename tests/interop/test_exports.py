@@ -15,7 +15,7 @@ from tiny import FAMILIES, MODEL_TYPES, tiny_shape, transformers_classifier
 
 from submillion.cli import main
 from submillion.config import LoraConfig
-from submillion.errors import BaseModelError
+from submillion.errors import BaseModelError, DataError
 from submillion.inference.classifier import Classifier
 from submillion.training.artefact import Artefact
 
@@ -201,7 +201,7 @@ def test_an_export_cuts_long_texts_where_we_do_whatever_its_base_says(
 
     base, merged = shutil.copytree(checkpoints["bert"], tmp_path / "base"), tmp_path / "merged"
     (base / "tokenizer_config.json").write_text('{"truncation_side": "left"}', encoding="utf-8")
-    model = saved_model(base, tmp_path)
+    model = saved_model(base, tmp_path)  # trained models keep the beginning
     assert main(["export", str(model), "--to", "transformers", str(merged)]) == 0
     text = " ".join(["war", "oil", "bank", "final"][index % 4] for index in range(99))
     row = AutoTokenizer.from_pretrained(merged)(text, truncation=True, return_tensors="pt")
@@ -347,46 +347,51 @@ def test_a_checkpoint_of_another_kind_is_refused(
     assert text in str(caught.value)
 
 
+@torch.no_grad()
+def assert_opens_as_in_transformers(folder: Path, texts: list[str], most: int) -> Classifier:
+    """Our logits are those of transformers' own tokenizer and model, of texts cut to `most` tokens."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    ours, tokenizer = Classifier.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    rows = [tokenizer(text, truncation=True, max_length=most, return_tensors="pt") for text in texts]
+    assert_equal(ours.logits(texts), torch.cat([theirs(**row).logits for row in rows]).numpy())
+    return ours
+
+
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json"])
-def test_a_checkpoint_that_reads_the_end_of_a_long_text_is_refused(
+def test_a_checkpoint_that_reads_the_end_of_a_long_text_opens(
     name: str, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    from transformers import AutoTokenizer
-
     shutil.copytree(checkpoints["bert"], tmp_path, dirs_exist_ok=True)
     whole = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
     whole["truncation"] = {"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
     content = whole if name == "tokenizer.json" else {"truncation_side": "left"}
     (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
-    assert AutoTokenizer.from_pretrained(tmp_path).truncation_side == "left"
-    with pytest.raises(BaseModelError, match=rf"/{name}: expected truncation_side right, found '[Ll]eft'.*\nfix: "):
-        Classifier.from_pretrained(tmp_path)
+    texts = ["oil " * 90 + "war final", "war " * 90 + "bank of oil", "oil prices"]
+    ends = assert_opens_as_in_transformers(tmp_path, texts, 80).logits(texts)
     (tmp_path / "tokenizer_config.json").write_text('{"truncation_side": "right"}', encoding="utf-8")
-    Classifier.from_pretrained(tmp_path)
-    assert AutoTokenizer.from_pretrained(tmp_path).truncation_side == "right"
+    beginnings = assert_opens_as_in_transformers(tmp_path, texts, 80).logits(texts)
+    assert np.abs(ends - beginnings)[:2].max(axis=1).min() > 1e-3 and np.array_equal(ends[2], beginnings[2])
 
 
 @pytest.mark.parametrize("settings", [{}, {"do_lower_case": True, "tokenizer_class": "BertTokenizerFast"}], ids=str)
-@pytest.mark.parametrize("family", ["bert", "distilbert", "electra", "mpnet"])
-def test_a_checkpoint_whose_two_files_tell_of_another_case_is_refused(
+@pytest.mark.parametrize("family", ["bert", "distilbert", "electra"])
+def test_a_checkpoint_whose_two_files_tell_of_another_case_opens_as_in_transformers(
     family: str, settings: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    from transformers import AutoTokenizer
-
     shutil.copytree(checkpoints[family], tmp_path, dirs_exist_ok=True)
-    path = tmp_path / "tokenizer_config.json"
     keep_case(tmp_path)
-    path.write_text(json.dumps(settings), encoding="utf-8")
-    assert AutoTokenizer.from_pretrained(tmp_path).backend_tokenizer.normalizer.lowercase
-    with pytest.raises(BaseModelError, match=r"'do_lower_case': True.*, found \{'do_lower_case': False.*\nfix: "):
-        Classifier.from_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    ours = assert_opens_as_in_transformers(tmp_path, [*TEXTS, "OIL Prices, CAFÉ"], 80)
+    assert np.array_equal(ours.logits(["OIL Prices"]), ours.logits(["oil prices"]))
 
 
 @pytest.mark.parametrize(
     ("family", "settings"),
     [
         ("bert", {"do_lower_case": False}),
-        ("mpnet", {"do_lower_case": False, "strip_accents": False}),
+        ("electra", {"do_lower_case": False, "strip_accents": False}),
         ("bert", {"tokenizer_class": "PreTrainedTokenizerFast"}),
         ("modernbert", {"tokenizer_class": "BertTokenizer"}),
     ],
@@ -403,6 +408,17 @@ def test_a_checkpoint_that_keeps_case_in_transformers_too_opens(
     row = Classifier.from_pretrained(tmp_path).tokenizer.encode(["Oil oil café"], 40).row(0).tolist()
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     assert row[1:4] == theirs("Oil oil café")["input_ids"][1:4] and not theirs.backend_tokenizer.normalizer.lowercase
+
+
+def test_a_text_without_a_token_is_refused_where_nothing_is_put_around_it(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoints["roberta"], tmp_path, dirs_exist_ok=True)
+    whole = json.loads((tmp_path / "tokenizer.json").read_text("utf-8")) | {"post_processor": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+    ours = assert_opens_as_in_transformers(tmp_path, ["oil prices", "war", "the final"], 78)
+    with pytest.raises(DataError, match=r"found none in 2, the first in row 1: .*\nfix: leave out texts"):
+        ours.logits(["oil", "", " "])
 
 
 def keep_case(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -224,30 +223,13 @@ def test_unknown_fields_are_noted_and_unknown_tensors_refused(
     assert take(adapter, tmp_path / "other") == 2 and not (tmp_path / "other").exists()
 
 
-def tokenizer_config(**settings: Any) -> Callable[[Path], object]:
-    """Writes these settings of a base's tokenizer."""
-    return lambda base: (base / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        pytest.param(add_token, "expected: at most vocab_size = ", id="more ids than embeddings"),
-        pytest.param(
-            tokenizer_config(truncation_side="left"), "expected truncation_side right, found 'left'", id="the end"
-        ),
-        pytest.param(tokenizer_config(do_lower_case=False), "transformers would give other logits", id="case"),
-    ],
-)
 def test_a_base_whose_tokenizer_does_not_fit_is_refused(
-    change: Callable[[Path], object],
-    text: str,
     adapter: Path,
     checkpoints: dict[str, Path],  # noqa: F811
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     base = shutil.copytree(checkpoints["bert"], tmp_path / "base")
-    change(base)
+    add_token(base)
     assert take(adapter, tmp_path / "ours", "--base", str(base)) == 2
-    assert text in capsys.readouterr().err and not (tmp_path / "ours").exists()
+    assert "expected: at most vocab_size = " in capsys.readouterr().err and not (tmp_path / "ours").exists()

@@ -1,21 +1,31 @@
 """Text to token ids, over the `tokenizers` library, equal to transformers' fast tokenizers."""
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from submillion.data.cleaning import cleaning_normalizer
 from submillion.data.spelling import Spelling
+from submillion.data.vocabulary import (
+    READERS,
+    WHOLE,
+    add_tokens,
+    files_hash,
+    no_tokenizer,
+    tokenizer_files,
+    too_many_ids,
+)
 from submillion.errors import BaseModelError
 
 if TYPE_CHECKING:
     import tokenizers
 
+# The library has no way to name a side without a length.
+_KEEPS_END = {"direction": "Left", "max_length": 2**31 - 1, "strategy": "LongestFirst", "stride": 0}
 _BATCH_ROWS = 2048  # encodings kept at once: each holds far more than its ids
 
 
@@ -82,15 +92,23 @@ class Tokens:
 class Tokenizer:
     """A fast tokenizer without padding. `fingerprint` is the SHA-256 of the files it was read from.
 
-    spelling: corrects each text first. It is no part of `to_str`, for no tokenizer's JSON can hold it.
+    spelling: corrects each text first. It is no part of `to_str`, for no tokenizer's JSON can hold it. keeps_end: of a
+    long text the end is kept, not the beginning.
     """
 
-    def __init__(self, backend: "tokenizers.Tokenizer", fingerprint: str, spelling: Spelling | None = None) -> None:
+    def __init__(
+        self,
+        backend: "tokenizers.Tokenizer",
+        fingerprint: str,
+        spelling: Spelling | None = None,
+        keeps_end: bool = False,
+    ) -> None:
         backend.no_padding()
         backend.no_truncation()
         self.backend = backend
         self.fingerprint = fingerprint
         self.spelling = spelling
+        self.keeps_end = keeps_end
 
     @classmethod
     def from_folder(cls, folder: Path, vocab_size: int | None = None) -> "Tokenizer":
@@ -99,29 +117,18 @@ class Tokenizer:
         vocab_size: that of the encoder which reads the ids. Raises BaseModelError where none of these files is whole,
         where added tokens have ids that do not follow on, or where the encoder has no embedding for an id.
         """
-        names = _files_in(folder)
+        names = tokenizer_files(folder)
         if not names:
-            sets = ", or ".join(" + ".join(names) for names in _READERS)
-            found = sorted(path.name for path in folder.glob("*.model"))  # SentencePiece's
-            hint = f", found {', '.join(found)} alone" if found else ""
-            raise BaseModelError(
-                f"{folder} holds no tokenizer\nexpected: {sets}{hint}\nfix: have transformers write a tokenizer.json: "
-                "AutoTokenizer.from_pretrained(NAME).save_pretrained(DIR)"
-            )
+            raise BaseModelError(no_tokenizer(folder))
         try:
-            backend = _READERS[names](folder)
-            if names != _WHOLE:
-                _add_tokens(backend, folder)
+            backend = READERS[names](folder)
+            if names != WHOLE:
+                add_tokens(backend, folder)
         except Exception as error:  # `tokenizers` raises bare Exception for anything it cannot read
             raise BaseModelError(f"the tokenizer in {folder} ({' + '.join(names)}) cannot be read: {error}") from None
         ids = max(backend.get_vocab().values(), default=-1) + 1
         if vocab_size is not None and ids > vocab_size:
-            raise BaseModelError(
-                f"the tokenizer in {folder} ({' + '.join(names)}) does not fit the encoder in its config.json\n"
-                f"expected: at most vocab_size = {vocab_size} ids\nfound: {ids} ids\n"
-                "fix: copy the tokenizer that belongs to these weights; or, where tokens were added to it, have "
-                "transformers make the model larger: resize_token_embeddings(len(tokenizer)), and save_pretrained"
-            )
+            raise BaseModelError(too_many_ids(folder, ids, vocab_size))
         return cls(backend, files_hash(folder))
 
     @classmethod
@@ -130,7 +137,8 @@ class Tokenizer:
         from tokenizers import Tokenizer as Backend
 
         try:
-            return cls(Backend.from_str(text), fingerprint, spelling)
+            backend = Backend.from_str(text)
+            return cls(backend, fingerprint, spelling, keeps_end=(backend.truncation or {}).get("direction") == "left")
         except Exception as error:  # `tokenizers` raises bare Exception
             raise BaseModelError(f"the saved tokenizer cannot be read: {error}") from None
 
@@ -146,7 +154,10 @@ class Tokenizer:
         self.backend = Backend.from_str(json.dumps(state))
 
     def to_str(self) -> str:
-        return self.backend.to_str()
+        """Returns the tokenizer's JSON. It truncates nothing, but says which end a longer text would lose."""
+        if not self.keeps_end:
+            return self.backend.to_str()
+        return json.dumps(json.loads(self.backend.to_str()) | {"truncation": _KEEPS_END}, ensure_ascii=False)
 
     def encode(self, texts: Sequence[str], max_length: int, content: bool = False) -> Tokens:
         """Ids with special tokens, each row cut to max_length. Threads are the library's own.
@@ -160,7 +171,7 @@ class Tokenizer:
             if self.spelling is not None:
                 chunk = [self.spelling.correct(text) for text in chunk]
             encodings = self.backend.encode_batch_fast(chunk)
-            rows += [_cut(encoding, max_length) for encoding in encodings]
+            rows += [_cut(encoding, max_length, self.keeps_end) for encoding in encodings]
             contents += [_array(encoding.ids)[~_added(encoding)] for encoding in encodings if content]
         return replace(Tokens.of_rows(rows), content=Tokens.of_rows(contents) if content else None)
 
@@ -169,8 +180,9 @@ class Tokenizer:
         return [self.backend.id_to_token(int(token)) or "?" for token in ids]
 
 
-def _cut(encoding: "tokenizers.Encoding", max_length: int) -> np.ndarray:
-    """The ids, of a longer row the text's first ones between what the post-processor put around it.
+def _cut(encoding: "tokenizers.Encoding", max_length: int, keeps_end: bool) -> np.ndarray:
+    """Returns the ids: for a longer row the text's first ones, or its last ones, between what the post-processor put
+    around it.
 
     The library could cut, but as a setting of the tokenizer that several threads may be encoding with.
     """
@@ -178,7 +190,10 @@ def _cut(encoding: "tokenizers.Encoding", max_length: int) -> np.ndarray:
     if len(ids) <= max_length:
         return ids
     added = _added(encoding)
-    return ids[added | (np.cumsum(~added) <= max_length - added.sum())]
+    of_text, room = np.flatnonzero(~added), max_length - int(added.sum())
+    kept = added.copy()
+    kept[of_text[max(0, len(of_text) - room) :] if keeps_end else of_text[:room]] = True
+    return ids[kept]
 
 
 def _added(encoding: "tokenizers.Encoding") -> np.ndarray:
@@ -188,127 +203,3 @@ def _added(encoding: "tokenizers.Encoding") -> np.ndarray:
 
 def _array(values: list[int]) -> np.ndarray:
     return np.array(values, dtype=np.int32)
-
-
-def files_hash(folder: Path) -> str:
-    """SHA-256 over the tokenizer files that `Tokenizer.from_folder` would read; "" where there are none."""
-    names = _files_in(folder)
-    if not names:
-        return ""
-    digest = hashlib.sha256()
-    if names != _WHOLE:
-        more = ("tokenizer_config.json", _ADDED)  # casing, added tokens and the like, which tokenizer.json holds itself
-        names = (*names, *(name for name in more if (folder / name).is_file()))
-    for name in names:
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()
-
-
-def _files_in(folder: Path) -> tuple[str, ...]:
-    """The first of the file sets in _READERS that is whole in the folder; () where none is."""
-    return next((names for names in _READERS if all((folder / name).is_file() for name in names)), ())
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
-
-
-def _from_json(folder: Path) -> "tokenizers.Tokenizer":
-    from tokenizers import Tokenizer as Backend
-
-    return Backend.from_file(str(folder / "tokenizer.json"))
-
-
-def _add_tokens(backend: "tokenizers.Tokenizer", folder: Path) -> None:
-    """Adds what was added to the vocabulary later. Raises ValueError where that gives another id than the folder's."""
-    tokens = _added_tokens(folder)
-    backend.add_tokens([token for _, token in sorted(tokens.items(), key=lambda item: item[0])])
-    for index, token in tokens.items():
-        if (found := backend.token_to_id(token.content)) != index:
-            raise ValueError(
-                f"expected added tokens whose ids follow on, found {token.content!r} with id {index} in place of "
-                f"{found}\nfix: copy the tokenizer's files again, all from one folder"
-            )
-
-
-def _added_tokens(folder: Path) -> "dict[int, tokenizers.AddedToken]":
-    """By id. As transformers does, those in tokenizer_config.json, which have settings, go before the other file's."""
-    from tokenizers import AddedToken
-
-    settings = _settings(folder)
-    if "added_tokens_decoder" in settings:
-        return {int(index): AddedToken(**token) for index, token in settings["added_tokens_decoder"].items()}
-    if not (folder / _ADDED).is_file():
-        return {}
-    special = [token for name, token in settings.items() if name.endswith("_token")]
-    special += settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    added = json.loads((folder / _ADDED).read_text("utf-8"))
-    return {index: AddedToken(token, special=token in special) for token, index in added.items()}
-
-
-def _byte_level_bpe(folder: Path) -> "tokenizers.Tokenizer":
-    """RoBERTa's: byte-level BPE between <s> and </s>."""
-    from tokenizers import AddedToken, models, pre_tokenizers, processors
-    from tokenizers import Tokenizer as Backend
-
-    prefix_space = _settings(folder).get("add_prefix_space", False)
-    bpe = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    backend = Backend(bpe)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
-    cls_id, sep_id = (backend.token_to_id(token) for token in ("<s>", "</s>"))
-    if cls_id is None or sep_id is None:
-        raise ValueError("vocab.json has no <s> and </s>")
-    backend.post_processor = processors.RobertaProcessing(
-        ("</s>", sep_id), ("<s>", cls_id), trim_offsets=True, add_prefix_space=prefix_space
-    )
-    plain = [token for token in ("<s>", "<pad>", "</s>", "<unk>") if backend.token_to_id(token) is not None]
-    backend.add_special_tokens([AddedToken(token, special=True) for token in plain])
-    if backend.token_to_id("<mask>") is not None:
-        backend.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
-    return backend
-
-
-def _word_piece(folder: Path) -> "tokenizers.Tokenizer":
-    """BERT's word pieces between [CLS] and [SEP]; MPNet's between <s> and </s>."""
-    from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
-    from tokenizers import Tokenizer as Backend
-
-    settings = _settings(folder)
-    # Not splitlines(), which also splits at characters that vocabularies hold as tokens, such as U+2028.
-    lines = (folder / "vocab.txt").read_text("utf-8").removesuffix("\n").split("\n")
-    vocab = {token: index for index, token in enumerate(lines)}
-    mpnet = "[CLS]" not in vocab
-    cls_token, sep_token, pad_token, mask_token = ("<s>", "</s>", "<pad>", "<mask>") if mpnet else (
-        "[CLS]", "[SEP]", "[PAD]", "[MASK]",
-    )  # fmt: skip
-    special = (cls_token, sep_token, pad_token, "[UNK]")
-    missing = [token for token in special if token not in vocab]
-    if missing:
-        raise ValueError(f"vocab.txt has no {', '.join(missing)}")
-    backend = Backend(models.WordPiece(vocab, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{cls_token} $A {sep_token}",
-        special_tokens=[(cls_token, vocab[cls_token]), (sep_token, vocab[sep_token])],
-    )
-    backend.add_special_tokens([AddedToken(token, special=True) for token in special])
-    if mask_token in vocab:
-        backend.add_special_tokens([AddedToken(mask_token, lstrip=mpnet, special=True)])
-    return backend
-
-
-_WHOLE = ("tokenizer.json",)
-_ADDED = "added_tokens.json"  # older than added_tokens_decoder in tokenizer_config.json
-# In order of preference: the files a folder must hold, and what reads them.
-_READERS: "dict[tuple[str, ...], Callable[[Path], tokenizers.Tokenizer]]" = {
-    _WHOLE: _from_json,
-    ("vocab.json", "merges.txt"): _byte_level_bpe,
-    ("vocab.txt",): _word_piece,
-}

@@ -11,9 +11,10 @@ import torch
 from submillion.config import Config
 from submillion.data.spelling import Spelling
 from submillion.data.texts import texts_of
-from submillion.data.tokenizer import Tokenizer, files_hash
+from submillion.data.tokenizer import Tokenizer
+from submillion.data.vocabulary import files_hash
 from submillion.defaults import own_settings
-from submillion.errors import ArtefactError, ConfigError
+from submillion.errors import ArtefactError, ConfigError, DataError
 from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base
 from submillion.model.checkpoint import read_checkpoint
@@ -127,12 +128,13 @@ class Classifier:
         texts: a sequence of str: a list, a tuple, a column of pandas, polars, pyarrow or datasets, an array of numpy.
         batch_size 0: that of training's evaluations. world: the processes that share the work; each calls this with
         the same texts and gets all logits. Raises TypeError where texts are no sequence, DataError naming the rows that
-        are no text, and ValueError for a batch_size below 0.
+        are no text, or of which the tokenizer makes no token, and ValueError for a batch_size below 0.
         """
         if batch_size < 0:
             raise ValueError(f"batch_size: expected at least 0, found {batch_size}")
         model = self.config.model
         tokens = self.tokenizer.encode(texts_of(texts), model.max_length, content=model.ngram_buckets > 0)
+        _check_rows(tokens.lengths)
         return compute_logits(
             self.network, tokens, batch_size or self.config.train.eval_batch_size, self.compute, advance, world
         )
@@ -182,6 +184,19 @@ def load_network(artefact: Artefact, base: Base) -> TextClassifier:
     network.encoder.load(read_checkpoint(base.folder))
     _load_tensors(network, artefact)
     return network
+
+
+def _check_rows(lengths: np.ndarray) -> None:
+    """Raises DataError for rows without a token: those of a tokenizer that puts no special tokens around a text.
+
+    lengths: tokens of each row, int64 [rows].
+    """
+    empty = np.flatnonzero(lengths == 0).tolist()
+    if empty:
+        raise DataError(
+            f"expected at least one token in each text, found none in {len(empty)}, the first in row {empty[0]}: this "
+            "model's tokenizer puts no special tokens around a text\nfix: leave out texts without a word"
+        )
 
 
 def own_base(artefact: Artefact, name: str = "") -> Base:

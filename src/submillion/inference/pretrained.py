@@ -1,6 +1,5 @@
 """A fine-tuned sequence classifier that transformers saved, opened as one of our networks."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +8,9 @@ import torch
 from submillion.config import Config, DataConfig, LoraConfig, ModelConfig, TrainConfig
 from submillion.data.tokenizer import Tokenizer
 from submillion.errors import BaseModelError
+from submillion.inference.files import read_json
 from submillion.inference.stock import StockClass, stock_class
+from submillion.inference.transformers_tokenizer import longest_row, read_tokenizer
 from submillion.model.base import Base
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
@@ -26,8 +27,8 @@ class Opened(NamedTuple):
 def read_transformers(base: Base) -> Opened:
     """A fine-tuned sequence classifier of a supported family, as one of our networks without adapters.
 
-    Raises BaseModelError where its class, task, labels or tensors are not those of such a classifier, or where
-    transformers would read its texts otherwise.
+    Its texts are read as transformers reads them. Raises BaseModelError where its class, task, labels or tensors are
+    not those of such a classifier, and for a tokenizer that `read_tokenizer` refuses.
     """
     path = base.folder / "config.json"
     shape = read_shape(base.folder)
@@ -38,7 +39,7 @@ def read_transformers(base: Base) -> Opened:
         base=base.name,
         revision=base.revision,
         dropout=0.0,
-        max_length=_max_length(base.folder, shape.max_tokens),
+        max_length=longest_row(base.folder, shape.max_tokens),
         pooling=stock.pooling(settings),
     )
     config = Config(
@@ -65,20 +66,7 @@ def read_transformers(base: Base) -> Opened:
     with torch.no_grad():
         for ours, theirs in named.items():
             parameters[ours].copy_(state[theirs])
-    tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
-    check_texts_read_alike(base.folder, tokenizer, stock, settings)
-    return Opened(network, tokenizer, label_names, config)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises BaseModelError where it holds something else."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path}: expected a JSON object, found {error}\nfix: copy the file again") from None
-    if not isinstance(content, dict):
-        raise BaseModelError(f"{path}: expected a JSON object, found {type(content).__name__}\nfix: copy it again")
-    return content
+    return Opened(network, read_tokenizer(base.folder, shape.vocab_size), label_names, config)
 
 
 def _label_names(settings: dict[str, Any], stock: StockClass, path: Path) -> list[str]:
@@ -102,75 +90,3 @@ def _label_names(settings: dict[str, Any], stock: StockClass, path: Path) -> lis
             "fix: name the labels there"
         )
     return texts
-
-
-def _max_length(folder: Path, most: int) -> int:
-    """The tokenizer's own limit where it has one that the encoder can place, else all that it can."""
-    own = _read_if_there(folder / "tokenizer_config.json").get("model_max_length")
-    return own if isinstance(own, int) and 3 <= own <= most else most
-
-
-def check_texts_read_alike(folder: Path, tokenizer: Tokenizer, stock: StockClass, settings: dict[str, Any]) -> None:
-    """Raises BaseModelError where transformers would read texts otherwise than the tokenizer made of these files does.
-
-    settings: the content of config.json.
-    """
-    _check_truncation(folder)
-    _check_normalizer(folder, tokenizer, stock, settings)
-
-
-def _check_truncation(folder: Path) -> None:
-    """Raises BaseModelError where the tokenizer's files ask for the end of a long text: its beginning is what we keep.
-
-    Where tokenizer_config.json does not say, transformers takes the side that tokenizer.json cuts on.
-    """
-    own = _read_if_there(folder / "tokenizer_config.json").get("truncation_side")
-    found = own or (_read_if_there(folder / "tokenizer.json").get("truncation") or {}).get("direction", "right")
-    if str(found).lower() != "right":
-        raise BaseModelError(
-            f"{folder / ('tokenizer_config.json' if own else 'tokenizer.json')}: expected truncation_side right, found "
-            f"{found!r}: transformers would read the end of a long text, and give other logits\n"
-            'fix: "truncation_side": "right" in tokenizer_config.json, where its beginning will do; or train on this '
-            "base: submillion train --model.base DIR"
-        )
-
-
-# Classes of transformers that build their own normalizer and take nothing of the one in tokenizer.json.
-_BERT_TOKENIZERS = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer")
-_BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-
-
-def _check_normalizer(folder: Path, tokenizer: Tokenizer, stock: StockClass, settings: dict[str, Any]) -> None:
-    """Raises BaseModelError where transformers would change a text's case, accents or spaces otherwise than we."""
-    own = _read_if_there(folder / "tokenizer_config.json")
-    named = str(own.get("tokenizer_class") or settings.get("tokenizer_class") or stock.tokenizer).removesuffix("Fast")
-    always_whole = stock.tokenizer == "PreTrainedTokenizerFast"  # a ModernBERT's is, whatever class is named
-    if named not in _BERT_TOKENIZERS or always_whole or not (folder / "tokenizer.json").is_file():
-        return
-    expected = {name: own.get(name, default) for name, default in _BERT_DEFAULTS.items()}
-    if expected["strip_accents"] is None:
-        expected["strip_accents"] = expected["do_lower_case"]
-    found = bert_settings(tokenizer)
-    if found != expected:
-        raise BaseModelError(
-            f"{folder}: expected tokenizer.json to do what {named} does with tokenizer_config.json, {expected}, found "
-            f"{found or 'another normalizer'}: transformers would give other logits\n"
-            "fix: where tokenizer_config.json is right, write both again: "
-            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR); else set these in tokenizer_config.json"
-        )
-
-
-def bert_settings(tokenizer: Tokenizer) -> dict[str, bool | None]:
-    """What tokenizer_config.json has to say of a BERT-like tokenizer's normalizer; {} of any other."""
-    from tokenizers.normalizers import BertNormalizer
-
-    own = tokenizer.backend.normalizer
-    if not isinstance(own, BertNormalizer) or not own.clean_text:
-        return {}
-    strip_accents = own.lowercase if own.strip_accents is None else own.strip_accents
-    values = (own.lowercase, strip_accents, own.handle_chinese_chars)
-    return dict(zip(_BERT_DEFAULTS, values, strict=True))
-
-
-def _read_if_there(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}

@@ -101,7 +101,9 @@ def check_representable(
     if config.model.correct_spelling:
         problems.append("expected texts as they are, found model.correct_spelling = true")
     if cleans:
-        problems.append("expected the base's tokenizer, which is all that PEFT has, found model.clean_text = true")
+        problems.append(
+            "expected the base's tokenizer, which programs take with an adapter, found model.clean_text = true"
+        )
     if config.model.pooling not in poolings:
         problems.append(f"expected model.pooling {' or '.join(poolings)}, found {config.model.pooling}")
     if problems:

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from submillion.atomic import write_folder_atomically
+from submillion.data.tokenizer import Tokenizer
 from submillion.errors import ConfigError
 from submillion.inference.classifier import load_network, own_base
-from submillion.inference.pretrained import read_json
+from submillion.inference.files import read_json
 from submillion.inference.stock import check_representable, stock_class
+from submillion.inference.transformers_tokenizer import reads_as
 from submillion.interop.peft import write_peft
+from submillion.interop.tokenizer import FILES as TOKENIZER_FILES
+from submillion.interop.tokenizer import write_tokenizer
 from submillion.interop.transformers import write_transformers
 from submillion.model.base import Base
 from submillion.model.shape import read_shape
@@ -43,9 +47,13 @@ def _to_peft(artefact: Artefact, base: Base, folder: Path) -> None:
     settings = read_json(path)
     stock = stock_class(settings.get("model_type"), path)
     config = artefact.configuration()
-    # An adapter does not change the base's config.json, and a PEFT folder holds no tokenizer.
+    # An adapter does not change the base's config.json, and most programs take the base's tokenizer with an adapter.
     check_representable(config, stock, (stock.pooling(settings),), own_tokenizer=False)
-    write_peft(artefact, config, read_shape(base.folder), stock, folder)
+    shape = read_shape(base.folder)
+    write_peft(artefact, config, shape, stock, folder)
+    tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
+    if not reads_as(base.folder, tokenizer):  # an imported adapter's own, say
+        write_tokenizer(tokenizer, shape.pad_id, config.model.max_length, folder)
 
 
 def _to_transformers(artefact: Artefact, base: Base, folder: Path) -> None:
@@ -56,7 +64,7 @@ def _to_transformers(artefact: Artefact, base: Base, folder: Path) -> None:
 
 
 FILES = {
-    "peft": ("adapter_model.safetensors", "adapter_config.json"),
-    "transformers": ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"),
+    "peft": ("adapter_model.safetensors", "adapter_config.json", *TOKENIZER_FILES),
+    "transformers": ("model.safetensors", "config.json", *TOKENIZER_FILES),
 }
 WRITERS: dict[str, Writer] = {"peft": _to_peft, "transformers": _to_transformers}

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from submillion.data.tokenizer import Tokenizer
 from submillion.inference.classifier import Classifier
-from submillion.interop.transformers_files import general_tokenizer_settings, model_settings, write_json
+from submillion.inference.files import read_json
+from submillion.inference.stock import stock_class
+from submillion.interop.tokenizer import general_settings
+from submillion.interop.transformers_files import classifier_settings, write_json
 
 # The first one tells an earlier export from a folder of the same kind that another tool wrote.
 FILES = ("labels.json", "model.onnx", "tokenizer.json", "config.json", "tokenizer_config.json", "words.txt")
@@ -21,16 +24,19 @@ def write_companions(classifier: Classifier, base_folder: Path, folder: Path) ->
     Raises BaseModelError where the base's config.json cannot be read.
     """
     tokenizer = _padding_tokenizer(classifier)
-    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
     (folder / "labels.json").write_text(json.dumps(classifier.label_names, ensure_ascii=False), encoding="utf-8")
     spelling = classifier.tokenizer.spelling
     if spelling is not None:
         (folder / "words.txt").write_text("\n".join(spelling.words), encoding="utf-8")
         return ["tokenizer.json", "labels.json", "words.txt"]
-    model = classifier.config.model
-    write_json(folder / "config.json", model_settings(base_folder, model, classifier.label_names))
-    settings = general_tokenizer_settings(tokenizer, classifier.network.encoder.shape.pad_id)
-    settings |= {"padding_side": "right", "truncation_side": "right"}
+    model, path = classifier.config.model, base_folder / "config.json"
+    base_settings = read_json(path)
+    stock = stock_class(base_settings.get("model_type"), path)
+    settings = classifier_settings(base_settings, stock, classifier.label_names)
+    write_json(folder / "config.json", settings | stock.pooling_settings(model.pooling))
+    settings = general_settings(tokenizer, classifier.network.encoder.shape.pad_id)
+    settings |= {"padding_side": "right", "truncation_side": _side(classifier)}
     if cuts(classifier):
         settings["model_max_length"] = model.max_length
     write_json(folder / "tokenizer_config.json", settings)
@@ -47,6 +53,11 @@ def _padding_tokenizer(classifier: Classifier) -> Tokenizer:
     tokenizer = Tokenizer.from_str(classifier.tokenizer.to_str(), "")
     pad_id = classifier.network.encoder.shape.pad_id
     if cuts(classifier):
-        tokenizer.backend.enable_truncation(classifier.config.model.max_length)
+        tokenizer.backend.enable_truncation(classifier.config.model.max_length, direction=_side(classifier))
     tokenizer.backend.enable_padding(pad_id=pad_id, pad_token=tokenizer.backend.id_to_token(pad_id) or "[PAD]")
     return tokenizer
+
+
+def _side(classifier: Classifier) -> str:
+    """Returns the side of a long text that the tokenizer cuts."""
+    return "left" if classifier.tokenizer.keeps_end else "right"

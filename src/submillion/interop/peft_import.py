@@ -17,10 +17,11 @@ from torch import Tensor
 
 from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.config import TARGETS, Config, DataConfig, LoraConfig, ModelConfig, TrainConfig, to_mapping, to_toml
-from submillion.data.tokenizer import Tokenizer
+from submillion.data.vocabulary import files_hash
 from submillion.errors import ArtefactError
-from submillion.inference.pretrained import check_texts_read_alike, read_json
+from submillion.inference.files import read_json
 from submillion.inference.stock import StockClass, stock_class
+from submillion.interop.tokenizer import tokenizer_of_adapter
 from submillion.model.base import Base, find_base
 from submillion.model.budget import count, head_shapes
 from submillion.model.checkpoint import read_checkpoint
@@ -94,10 +95,11 @@ def import_peft(
     """Writes the model in a PEFT adapter folder as output/model.pt, whole or not at all, and prints what it found.
 
     base: the pretrained encoder; empty takes the one that the adapter names. label_names: in the order of the logits;
-    empty takes those in our own exports, else the base's. max_length: tokens a row; 0 takes all the encoder places.
-    Raises ArtefactError for an adapter that is not whole or that our model cannot represent, BaseModelError where the
-    base is not to be found or transformers would read its texts otherwise, ConfigError where output holds other files
-    or max_length is more than the base places.
+    empty takes those in our own exports, else the base's. The tokenizer is the one in the adapter's folder, else the
+    base's. max_length: tokens a row; 0 takes that tokenizer's model_max_length where the encoder places as many, else
+    all that it places. Raises ArtefactError for an adapter that is not whole or that our model cannot represent,
+    BaseModelError where the base is not to be found or the tokenizer cannot be read as transformers reads it,
+    ConfigError where output holds other files or max_length is more than the base places.
     """
     from rich.console import Console
 
@@ -153,11 +155,12 @@ def _read(
     adapters, head = _sorted_out(state, settings, shape, stock, read_checkpoint(base.folder))
     rows = len(head["head.out_proj.bias"])
     names, notes = _names(rows, label_names, own_names, base_settings)
+    tokenizer, longest, tokenizer_notes = tokenizer_of_adapter(folder, base, shape)
     lora = _lora(adapters, shape, float(settings.get("lora_dropout") or 0.0))
     model = ModelConfig(
         base=base.name,
         revision=base.revision,
-        max_length=max_length or shape.max_tokens,
+        max_length=max_length or longest,
         pooling=stock.pooling(base_settings),
     )
     plan = count(shape, model, lora, rows)
@@ -170,14 +173,12 @@ def _read(
     )
     network = TextClassifier(shape, model, lora, rows, torch.Generator())
     _fill(network, adapters, head)
-    tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
-    check_texts_read_alike(base.folder, tokenizer, stock, base_settings)
     artefact = Artefact(
         tensors=dict(network.trainable()),
         label_names=names,
         base=base_record(base, shape),
         tokenizer=tokenizer.to_str(),
-        tokenizer_sha256=tokenizer.fingerprint,
+        tokenizer_sha256=files_hash(base.folder),  # which the base is known by when the model is loaded
         config=to_mapping(config),
         parameters={
             "trainable": plan.trainable,
@@ -186,7 +187,7 @@ def _read(
         },
         metrics={},
     )
-    return artefact, config, notes
+    return artefact, config, notes + tokenizer_notes
 
 
 def _read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[str]]:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from submillion.config import Config
 from submillion.data.tokenizer import Tokenizer
-from submillion.inference.pretrained import bert_settings, read_json
+from submillion.inference.files import read_json, read_json_if_there
 from submillion.inference.stock import StockClass, check_representable, head_tensors
 from submillion.interop.tensors import write_tensors
-from submillion.interop.transformers_files import general_tokenizer_settings, model_settings, write_json
+from submillion.interop.tokenizer import write_tokenizer
+from submillion.interop.transformers_files import classifier_settings, write_json
 from submillion.model.base import Base
 from submillion.model.classifier import TextClassifier
 from submillion.training.artefact import Artefact
@@ -25,13 +26,14 @@ def write_transformers(
     network.merge()
     encoder = {f"{stock.prefix}{name}": tensor for name, tensor in network.encoder.published_tensors().items()}
     write_tensors(encoder | head_tensors(dict(network.trainable()), stock), folder / "model.safetensors")
-    write_json(folder / "config.json", model_settings(base.folder, config.model, artefact.label_names))
-    (folder / "tokenizer.json").write_text(artefact.tokenizer, encoding="utf-8")
-    tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
-    if config.model.clean_text:
-        settings = general_tokenizer_settings(tokenizer, network.encoder.shape.pad_id)
-    else:
-        path = base.folder / "tokenizer_config.json"
-        settings = read_json(path) if path.is_file() else {"tokenizer_class": stock.tokenizer}
-    ours = {"model_max_length": config.model.max_length, "truncation_side": "right"}
-    write_json(folder / "tokenizer_config.json", settings | bert_settings(tokenizer) | ours)
+    settings = classifier_settings(read_json(base.folder / "config.json"), stock, artefact.label_names)
+    write_json(folder / "config.json", settings | stock.pooling_settings(config.model.pooling))
+    settings = read_json_if_there(base.folder / "tokenizer_config.json") or {"tokenizer_class": stock.tokenizer}
+    write_tokenizer(
+        Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256),
+        network.encoder.shape.pad_id,
+        config.model.max_length,
+        folder,
+        # A family's own class cannot clean texts: it builds its own normalizer.
+        settings=None if config.model.clean_text else settings,
+    )

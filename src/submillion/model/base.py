@@ -23,6 +23,7 @@ _OTHER_FILES = [
     _CONFIG,
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
