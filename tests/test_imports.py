@@ -10,7 +10,7 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted((SRC / "submillion").rglob("*.py"))
 # From the bottom up: a module imports from its own floor and those below it.
 FLOORS = (
-    ("config", "errors", "atomic", "seeds", "memory"),
+    ("config", "errors", "atomic", "lfs", "seeds", "memory"),
     ("data",),
     ("model",),
     ("training",),
@@ -35,7 +35,7 @@ WAITS = {
     "tensorboard",
 }
 NEVER = {"transformers", "peft"}  # compared with, in tests and benchmarks alone
-NEEDS_NO_TORCH = ("config", "errors", "atomic", "seeds", "memory", "data", "robustness", "cli", "", "__main__")
+NEEDS_NO_TORCH = ("config", "errors", "atomic", "lfs", "seeds", "memory", "data", "robustness", "cli", "", "__main__")
 
 
 def room_of(module: str) -> str:

@@ -334,7 +334,7 @@ def _predict(argv: Sequence[str]) -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # as in a file, whatever the console's is
     predict_file(
         input=Path(words[0]) if words else None,
-        model=Path(flags.model),
+        model=_model_path(flags.model, "--model"),
         output=output,
         format=flags.format,
         scores=flags.scores,
@@ -365,7 +365,7 @@ def _evaluate(argv: Sequence[str]) -> None:
         source=flags.data.source,
         text_column=flags.data.text_column,
         label_column=flags.data.label_column,
-        model=Path(flags.model),
+        model=_model_path(flags.model, "--model"),
         output=Path(flags.output) if flags.output else None,
         base=flags.base,
         batch_size=flags.batch_size,
@@ -389,7 +389,7 @@ def _export(argv: Sequence[str]) -> None:
             f"expected a saved classifier and a folder to write, found {shown(words) or 'neither'}\n"
             f"fix: submillion export best_model --to {flags.to} FOLDER"
         )
-    EXPORTS[flags.to](Path(words[0]), Path(words[1]), flags)
+    EXPORTS[flags.to](_model_path(words[0], "MODEL"), Path(words[1]), flags)
 
 
 def _import(argv: Sequence[str]) -> None:
@@ -435,6 +435,13 @@ EXPORTS: dict[str, Callable[[Path, Path, ExportFlags], None]] = {  # --to
     "peft": _to_stock,
     "transformers": _to_stock,
 }
+
+
+def _model_path(name: str, spelling: str) -> Path:
+    """Returns the path of a saved classifier. Raises ConfigError for an empty one, which would mean this folder."""
+    if not name.strip():
+        raise ConfigError(f"{spelling}: expected the folder of a saved classifier, found an empty name\nfix: name it")
+    return Path(name)
 
 
 def _asks_help(argv: Sequence[str]) -> bool:

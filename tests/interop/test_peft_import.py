@@ -1,6 +1,7 @@
 """Adapters that peft saved open here with peft's logits; what we cannot represent is refused and leaves nothing."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -251,3 +252,30 @@ def test_a_base_whose_tokenizer_does_not_fit_is_refused(
     change(base)
     assert take(adapter, tmp_path / "ours", "--base", str(base)) == 2
     assert text in capsys.readouterr().err and not (tmp_path / "ours").exists()
+
+
+def advised(message: str) -> list[str]:
+    """The flags of the `submillion` command in a message's fix."""
+    fix = message.partition("\nfix: submillion ")[2].partition(", then")[0]
+    return shlex.split(fix)
+
+
+@pytest.mark.parametrize("has_config", [False, True])
+def test_an_adapter_given_as_a_model_is_told_how_to_import_it(
+    has_config: bool, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if has_config:  # as some trainers leave beside the adapter
+        (adapter / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    (tmp_path / "rows.csv").write_text("text,label\noil,LABEL_0\nwar,LABEL_1\n", encoding="utf-8")
+    rows, model = str(tmp_path / "rows.csv"), ["--model", str(adapter)]
+    for argv in (
+        ["predict", rows, *model],
+        ["evaluate", "--data.source", rows, *model],
+        ["export", str(adapter), str(tmp_path / "out"), "--to", "onnx"],
+    ):
+        assert main(argv) == 2
+        message = capsys.readouterr().err
+        assert "expected a saved classifier, found a PEFT adapter" in message
+    fix = [str(tmp_path / "ours") if word == "DIR" else word for word in advised(message)]
+    assert main(fix) == 0
+    assert main(["predict", rows, "--model", str(tmp_path / "ours"), "--output", str(tmp_path / "out.csv")]) == 0
