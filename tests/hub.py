@@ -1,9 +1,35 @@
-"""The hub's cache on this machine, with made-up repositories and no network."""
+"""Stand-ins for the hub: a repository to download, and the cache on this machine. Neither needs a network."""
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+
+class Hub:
+    """A repository in a folder, in the place of huggingface_hub's two calls."""
+
+    def __init__(self, repository: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import huggingface_hub
+
+        self.repository, self.cache = repository, cache
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", self.info)
+
+    def info(self, *_: object, **__: object) -> Any:
+        files = [SimpleNamespace(rfilename=path.name) for path in self.repository.iterdir()]
+        return SimpleNamespace(siblings=files)
+
+    def snapshot(
+        self, repo_id: str, local_files_only: bool = False, allow_patterns: list[str] | None = None, **_: object
+    ) -> str:
+        self.cache.mkdir(exist_ok=True)
+        for path in self.repository.iterdir() if not local_files_only else ():
+            if any(path.match(pattern) for pattern in allow_patterns or ["*"]):
+                shutil.copy(path, self.cache)
+        return str(self.cache)
 
 
 class HubCache:

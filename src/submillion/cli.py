@@ -89,10 +89,11 @@ Measure a saved classifier on labelled rows. Required: --data.source."""
 
 AnswerFormat = Literal["auto", "labels", "csv", "tsv", "jsonl"]
 IMPORT = """\
-Save the PEFT adapter in FOLDER (LoRA on a sequence classifier) as a classifier.
+Save the PEFT adapter FOLDER (LoRA on a sequence classifier; a folder or a hub id) as a classifier.
 
-The logits are those of peft, or the adapter is refused. A whole checkpoint of transformers needs no import:
-predict and evaluate take its folder as --model."""
+The logits are those of peft, or the adapter is refused. A refused one that changes more than linear layers (DoRA,
+biases, embeddings, layer norms) is taken with --merge. A whole checkpoint of transformers needs no import: predict and
+evaluate take its folder as --model."""
 
 Precision = Literal["auto", "int8", "bf16", "fp32"]
 
@@ -188,14 +189,17 @@ class ExportFlags:
 @dataclass(frozen=True)
 class ImportOutput:
     dir: str = "best_model"
-    """Folder to save the classifier in: new, empty, or an earlier import."""
+    """Folder to save the classifier in: new, empty, or an earlier import of the same form."""
 
 
 @dataclass(frozen=True)
 class ImportFlags:
     output: ImportOutput = field(default_factory=ImportOutput)
+    merge: bool = False
+    """Merge the adapter into its base and save a whole checkpoint of transformers (some hundred megabytes), which
+    --model DIR opens. Without it: model.pt, which holds the adapter alone and needs the base again."""
     base: str = ""
-    """The pretrained encoder; empty: the one that the adapter names."""
+    """The pretrained encoder; empty: the one that the adapter names, at the revision that it names."""
     label_names: tuple[str, ...] = ()
     """Names of the labels in the order of the logits. Empty: those found beside the adapter or in the base."""
     max_length: int = 0
@@ -402,8 +406,10 @@ def _import(argv: Sequence[str]) -> None:
         raise ConfigError(problem if words else "expected the folder of an adapter\nfix: submillion import FOLDER")
     with _imports():
         from submillion.interop.peft_import import import_peft
+        from submillion.interop.peft_merge import merge_peft
 
-    import_peft(Path(words[0]), Path(flags.output.dir), flags.base, flags.label_names, flags.max_length)
+    take = merge_peft if flags.merge else import_peft
+    take(words[0], Path(flags.output.dir), flags.base, flags.label_names, flags.max_length)
 
 
 def _to_onnx(model: Path, folder: Path, flags: ExportFlags) -> None:

@@ -34,18 +34,8 @@ def write_transformers(
     network.merge()
     encoder = {f"{stock.prefix}{name}": tensor for name, tensor in network.encoder.published_tensors().items()}
     write_tensors(encoder | head_tensors(dict(network.trainable()), stock), folder / "model.safetensors")
-    labels = {str(index): name for index, name in enumerate(artefact.label_names)}
-    changes = {
-        "architectures": [stock.name],
-        "id2label": labels,
-        "label2id": {name: int(index) for index, name in labels.items()},
-        "problem_type": "single_label_classification",
-        "dtype": "float32",
-    }
-    old = ("torch_dtype", "_name_or_path", "num_labels", "auto_map")
-    changes |= stock.pooling_settings(config.model.pooling)
-    kept = {key: value for key, value in read_json(base.folder / "config.json").items() if key not in old}
-    _write_json(folder / "config.json", kept | changes)
+    settings = classifier_settings(read_json(base.folder / "config.json"), stock, artefact.label_names)
+    write_json(folder / "config.json", settings | stock.pooling_settings(config.model.pooling))
     (folder / "tokenizer.json").write_text(artefact.tokenizer, encoding="utf-8")
     tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
     if config.model.clean_text:
@@ -54,7 +44,7 @@ def write_transformers(
         path = base.folder / "tokenizer_config.json"
         settings = read_json(path) if path.is_file() else {"tokenizer_class": stock.tokenizer}
     ours = {"model_max_length": config.model.max_length, "truncation_side": "right"}
-    _write_json(folder / "tokenizer_config.json", settings | bert_settings(tokenizer) | ours)
+    write_json(folder / "tokenizer_config.json", settings | bert_settings(tokenizer) | ours)
 
 
 def _settings_of_cleaning(tokenizer: Tokenizer, pad_id: int) -> dict[str, Any]:
@@ -70,5 +60,20 @@ def _settings_of_cleaning(tokenizer: Tokenizer, pad_id: int) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def classifier_settings(base_settings: dict[str, Any], stock: StockClass, label_names: list[str]) -> dict[str, Any]:
+    """Returns the config.json of a classifier in fp32: that of its base, with the stock class and the label names."""
+    old = ("torch_dtype", "_name_or_path", "num_labels", "auto_map")
+    kept = {key: value for key, value in base_settings.items() if key not in old}
+    labels = {str(index): name for index, name in enumerate(label_names)}
+    return kept | {
+        "architectures": [stock.name],
+        "id2label": labels,
+        "label2id": {name: int(index) for index, name in labels.items()},
+        "problem_type": "single_label_classification",
+        "dtype": "float32",
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file as transformers does, in UTF-8."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
