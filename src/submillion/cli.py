@@ -196,8 +196,8 @@ class ImportOutput:
 class ImportFlags:
     output: ImportOutput = field(default_factory=ImportOutput)
     merge: bool = False
-    """Merge the adapter into its base and save a whole checkpoint of transformers (some hundred megabytes), which
-    --model DIR opens. Without it: model.pt, which holds the adapter alone and needs the base again."""
+    """Merge the adapter into its base and save a whole checkpoint of transformers, as large as the base; --model DIR
+    opens it. Without it: model.pt, which holds the adapter alone and needs the base again."""
     base: str = ""
     """The pretrained encoder; empty: the one that the adapter names, at the revision that it names."""
     label_names: tuple[str, ...] = ()

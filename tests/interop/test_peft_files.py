@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from adapters import as_binary, change, save_adapter
 from hub import Hub, HubCache, hub_cache  # noqa: F401
 from test_exports import LABELS, TEXTS, assert_equal, checkpoints, saved_model, scatter, their_logits  # noqa: F401
-from test_peft_merge import change, save_adapter
 
 from submillion.cli import main
 from submillion.inference.classifier import Classifier
@@ -206,10 +205,7 @@ def test_an_adapter_is_downloaded_with_its_tokenizer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if weights.endswith(".bin"):
-        from safetensors.torch import load_file
-
-        torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / weights)
-        (adapter / "adapter_model.safetensors").unlink()
+        as_binary(adapter)
     shutil.copy(checkpoints["bert"] / "tokenizer.json", adapter)
     (adapter / "optimizer.pt").write_bytes(b"not wanted")
     Hub(adapter, tmp_path / "cache", monkeypatch)
@@ -257,6 +253,11 @@ def test_a_git_lfs_pointer_in_the_adapter_is_named(
         assert take(adapter, tmp_path / "ours", *flags) == 2
         assert f"found Git LFS pointers in place of {name}\n" in capsys.readouterr().err
     assert not (tmp_path / "ours").exists()
+
+
+def test_a_pointer_beside_the_weights_that_are_read_does_no_harm(adapter: Path, tmp_path: Path) -> None:
+    (adapter / "adapter_model.bin").write_bytes(POINTER)
+    assert take(adapter, tmp_path / "ours") == 0
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])

@@ -1,7 +1,6 @@
 """Adapters that peft saved open here with peft's logits; what we cannot represent is refused and leaves nothing."""
 
 import json
-import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from adapters import advised, as_binary, save_adapter
 from safetensors.torch import load_file, save_file
 from test_exports import (  # noqa: F401
     FAMILIES,
@@ -18,7 +18,6 @@ from test_exports import (  # noqa: F401
     assert_equal,
     checkpoints,
     saved_model,
-    scatter,
     their_logits,
 )
 
@@ -27,7 +26,6 @@ from submillion.inference.classifier import Classifier
 from submillion.training.artefact import Artefact
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-ALPHAS = {"r": 4, "lora_alpha": 6}
 CONFIGS: dict[str, dict[str, Any]] = {
     "all-linear": {"target_modules": "all-linear", "r": 3},
     "suffix": {"target_modules": ["output.dense"], "r": 2},
@@ -69,22 +67,6 @@ CASES.remove(("electra", CONFIGS["all-linear"]))  # refused: `test_an_adapter_on
 SOME_MODULE = {"distilbert": "lin1", "modernbert": "Wi"}  # the others: intermediate.dense
 
 
-def save_adapter(base: Path, folder: Path, safe: bool = True, **changes: Any) -> Any:
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(LABELS))
-    model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", **ALPHAS | changes)).eval()
-    scatter(
-        [p for name, p in model.named_parameters() if "lora_" in name or "modules_to_save" in name], seed=8, std=0.1
-    )
-    model.save_pretrained(folder)
-    if not safe:
-        torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
-        (folder / "adapter_model.safetensors").unlink()
-    return model
-
-
 def take(folder: Path, output: Path, *flags: str) -> int:
     return main(["import", str(folder), "--output.dir", str(output), *flags])
 
@@ -103,8 +85,7 @@ def test_logits_are_those_of_peft(
     checkpoints: dict[str, Path],  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    is_safe = config is not CONFIGS["suffix"]
-    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", safe=is_safe, **config)
+    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", **config)
     assert take(tmp_path / "adapter", tmp_path / "ours", "--label-names", *LABELS) == 0
     ours = Classifier.load(tmp_path / "ours")
     assert list(ours.label_names) == LABELS
@@ -153,11 +134,9 @@ def test_old_names_are_read(
         name.replace("classifier", old.format("classifier")).replace("lora_A.", "lora_A.default."): tensor
         for name, tensor in load_file(path).items()
     }
-    path.unlink()
+    save_file(state, path)
     if suffix == "bin":
-        torch.save(state, path.with_suffix(".bin"))
-    else:
-        save_file(state, path)
+        as_binary(tmp_path / "adapter")
     assert take(tmp_path / "adapter", tmp_path / "ours") == 0
     ours = Classifier.load(tmp_path / "ours")
     assert_equal(ours.logits(TEXTS), their_logits(theirs, ours))
@@ -267,12 +246,6 @@ def test_a_base_whose_tokenizer_does_not_fit_is_refused(
     change(base)
     assert take(adapter, tmp_path / "ours", "--base", str(base)) == 2
     assert text in capsys.readouterr().err and not (tmp_path / "ours").exists()
-
-
-def advised(message: str) -> list[str]:
-    """The flags of the `submillion` command in a message's fix."""
-    fix = message.partition("\nfix: submillion ")[2].partition(", then")[0]
-    return shlex.split(fix)
 
 
 @pytest.mark.parametrize("has_config", [False, True])

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from adapters import save_adapter
 from test_exports import LABELS, TEXTS, assert_equal, change_config, checkpoints, scatter, their_logits  # noqa: F401
-from test_peft_merge import save_adapter
 
 from submillion.cli import main
 from submillion.inference.classifier import Classifier

@@ -41,7 +41,8 @@ def open_adapter(name: str, base: str = "", merging: bool = False) -> PeftAdapte
     no adapter, where it names no base or cannot be taken, and BaseModelError where the base cannot be had.
     """
     folder, notes = _find_adapter(name)
-    check_no_pointers([folder / file for file in (CONFIG, *WEIGHTS, *TOKENIZER_FILES)], ArtefactError)
+    weights = [file for file in WEIGHTS if (folder / file).is_file()][:1]
+    check_no_pointers([folder / file for file in (CONFIG, *weights, *TOKENIZER_FILES)], ArtefactError)
     settings = read_json(folder / CONFIG)
     given_base = f" --base {shlex.quote(base)}" if base else ""
     merge_fix = f"fix: submillion import {shlex.quote(name)}{given_base} --merge --output.dir DIR, then --model DIR"
