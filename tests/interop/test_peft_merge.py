@@ -245,6 +245,51 @@ def test_rows_beyond_the_vocabulary_are_refused(
     assert "expected trainable_token_indices below" in capsys.readouterr().err and not (tmp_path / "merged").exists()
 
 
+@pytest.mark.parametrize(
+    ("family", "config", "part", "text"),
+    [
+        (
+            "bert",
+            {"target_modules": ["query", "word_embeddings"]},
+            "embedding_",
+            "word_embeddings: target_modules names",
+        ),
+        ("electra", ALL, "embeddings_project", "embeddings_project: target_modules names it, found no adapter"),
+        (
+            "bert",
+            {"target_modules": ["query"], "trainable_token_indices": [3]},
+            "token_adapter",
+            "rows of it, found none",
+        ),
+        (
+            "bert",
+            {"target_modules": ["query"], "use_dora": True},
+            "layer.1.attention.self.query.lora_m",
+            "; found lora_A,",
+        ),
+        ("bert", {"target_modules": ["query"]}, "layer.1.attention.self.query.lora_B", "found lora_A"),
+    ],
+    ids=str,
+)
+def test_an_adapter_that_lacks_a_part_is_refused(
+    family: str,
+    config: dict[str, Any],
+    part: str,
+    text: str,
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_adapter(checkpoints[family], tmp_path / "adapter", **config)
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    whole = load_file(path)
+    kept = {name: tensor for name, tensor in whole.items() if part not in name}
+    assert len(kept) < len(whole)
+    save_file(kept, path)
+    assert merge(tmp_path / "adapter", tmp_path / "merged") == 2
+    assert text in capsys.readouterr().err and not (tmp_path / "merged").exists()
+
+
 @pytest.mark.parametrize("target", ["base", "adapter", "other"])
 def test_folders_that_hold_something_else_are_left_alone(
     target: str,

@@ -12,7 +12,7 @@ from submillion.errors import ArtefactError, BaseModelError
 from submillion.inference.pretrained import check_problem_type, read_json
 from submillion.inference.stock import STOCK_CLASSES, StockClass, stock_class
 from submillion.interop.peft_files import PeftAdapter, read_tensors
-from submillion.interop.peft_settings import is_saved, is_targeted, rank_and_scale
+from submillion.interop.peft_settings import is_saved, is_targeted, rank_and_scale, token_indices
 from submillion.model.budget import head_shapes
 from submillion.model.encoder import Encoder
 from submillion.model.families import WORD_EMBEDDINGS, layer_modules
@@ -59,6 +59,12 @@ class StockModel:
             for layer in range(self.shape.num_layers)
             for module, parts in layer_modules(self.shape.family, layer).items()
         }
+
+    @property
+    def encoder_modules(self) -> list[str]:
+        """The linear modules and embeddings of the encoder."""
+        shapes = self.shapes(num_labels=1).items()
+        return [name.removesuffix(".weight") for name, size in shapes if len(size) == 2 and name not in self.head]
 
     def shapes(self, num_labels: int) -> Shapes:
         """The shape of every tensor of the class, by its name."""
@@ -132,9 +138,13 @@ def read_parts(adapter: PeftAdapter, stock_model: StockModel) -> Parts:
 def _wrong_modules(parts: Parts, settings: dict[str, Any], stock_model: StockModel) -> list[str]:
     """Adapters that adapter_config.json does not name, lacks, or names of another kind."""
     problems = []
-    for module in stock_model.layer_modules:
-        if is_targeted(module, settings) and module not in parts.lora:
+    for module in stock_model.encoder_modules:
+        is_embedding = stock_model.is_embedding(module)
+        if is_targeted(module, settings, not is_embedding) and module not in parts.lora:
             problems.append(f"{module}: target_modules names it, found no adapter for it")
+        trains_rows = token_indices(module, settings, module == stock_model.word_embeddings)
+        if trains_rows and module not in parts.token_rows:
+            problems.append(f"{module}: trainable_token_indices names rows of it, found none")
     for module, tensors in parts.lora.items():
         is_embedding = stock_model.is_embedding(module)
         expected = {"embedding_A", "embedding_B"} if is_embedding else {"A", "B"}
