@@ -30,6 +30,7 @@ WORK = {
     "submillion.interop.onnx": ["export_onnx"],
     "submillion.interop.exchange": ["export_model"],
     "submillion.interop.peft_import": ["import_peft"],
+    "submillion.interop.peft_merge": ["merge_peft"],
 }
 
 

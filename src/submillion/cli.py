@@ -89,10 +89,11 @@ Measure a saved classifier on labelled rows. Required: --data.source."""
 
 AnswerFormat = Literal["auto", "labels", "csv", "tsv", "jsonl"]
 IMPORT = """\
-Save the PEFT adapter in FOLDER (LoRA on a sequence classifier) as a classifier.
+Save the PEFT adapter FOLDER (LoRA on a sequence classifier; a folder or a hub id) as a classifier.
 
-The logits are those of peft, or the adapter is refused. A whole checkpoint of transformers needs no import:
-predict and evaluate take its folder as --model."""
+The logits are those of peft, or the adapter is refused. A refused one that changes more than linear layers (DoRA,
+biases, embeddings, layer norms) is taken with --merge. A whole checkpoint of transformers needs no import: predict and
+evaluate take its folder as --model."""
 
 Precision = Literal["auto", "int8", "bf16", "fp32"]
 
@@ -188,14 +189,17 @@ class ExportFlags:
 @dataclass(frozen=True)
 class ImportOutput:
     dir: str = "best_model"
-    """Folder to save the classifier in: new, empty, or an earlier import."""
+    """Folder to save the classifier in: new, empty, or an earlier import of the same form."""
 
 
 @dataclass(frozen=True)
 class ImportFlags:
     output: ImportOutput = field(default_factory=ImportOutput)
+    merge: bool = False
+    """Merge the adapter into its base and save a whole checkpoint of transformers, as large as the base; --model DIR
+    opens it. Without it: model.pt, which holds the adapter alone and needs the base again."""
     base: str = ""
-    """The pretrained encoder; empty: the one that the adapter names."""
+    """The pretrained encoder; empty: the one that the adapter names, at the revision that it names."""
     label_names: tuple[str, ...] = ()
     """Names of the labels in the order of the logits. Empty: those found beside the adapter or in the base."""
     max_length: int = 0
@@ -323,7 +327,7 @@ def _predict(argv: Sequence[str]) -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # as in a file, whatever the console's is
     predict_file(
         input=Path(words[0]) if words else None,
-        model=Path(flags.model),
+        model=_model_path(flags.model, "--model"),
         output=output,
         format=flags.format,
         scores=flags.scores,
@@ -354,7 +358,7 @@ def _evaluate(argv: Sequence[str]) -> None:
         source=flags.data.source,
         text_column=flags.data.text_column,
         label_column=flags.data.label_column,
-        model=Path(flags.model),
+        model=_model_path(flags.model, "--model"),
         output=Path(flags.output) if flags.output else None,
         base=flags.base,
         batch_size=flags.batch_size,
@@ -378,7 +382,7 @@ def _export(argv: Sequence[str]) -> None:
             f"expected a saved classifier and a folder to write, found {shown(words) or 'neither'}\n"
             f"fix: submillion export best_model --to {flags.to} FOLDER"
         )
-    EXPORTS[flags.to](Path(words[0]), Path(words[1]), flags)
+    EXPORTS[flags.to](_model_path(words[0], "MODEL"), Path(words[1]), flags)
 
 
 def _import(argv: Sequence[str]) -> None:
@@ -391,8 +395,10 @@ def _import(argv: Sequence[str]) -> None:
         raise ConfigError(problem if words else "expected the folder of an adapter\nfix: submillion import FOLDER")
     with _imports():
         from submillion.interop.peft_import import import_peft
+        from submillion.interop.peft_merge import merge_peft
 
-    import_peft(Path(words[0]), Path(flags.output.dir), flags.base, flags.label_names, flags.max_length)
+    take = merge_peft if flags.merge else import_peft
+    take(words[0], Path(flags.output.dir), flags.base, flags.label_names, flags.max_length)
 
 
 def _to_onnx(model: Path, folder: Path, flags: ExportFlags) -> None:
@@ -424,6 +430,13 @@ EXPORTS: dict[str, Callable[[Path, Path, ExportFlags], None]] = {  # --to
     "peft": _to_stock,
     "transformers": _to_stock,
 }
+
+
+def _model_path(name: str, spelling: str) -> Path:
+    """Returns the path of a saved classifier. Raises ConfigError for an empty one, which would mean this folder."""
+    if not name.strip():
+        raise ConfigError(f"{spelling}: expected the folder of a saved classifier, found an empty name\nfix: name it")
+    return Path(name)
 
 
 def _asks_help(argv: Sequence[str]) -> bool:

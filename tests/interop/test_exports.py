@@ -231,6 +231,61 @@ def test_a_checkpoint_of_transformers_opens_with_equal_logits(family: str, check
     assert ours.label_names == ("LABEL_0", "LABEL_1", "LABEL_2")
 
 
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"id2label": None, "label2id": None, "num_labels": 3}, ("LABEL_0", "LABEL_1", "LABEL_2")),
+        ({"id2label": {}, "num_labels": 3}, ("LABEL_0", "LABEL_1", "LABEL_2")),
+        ({"id2label": {"0": 7, "1": 8, "2": 9}}, ("7", "8", "9")),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}, "num_labels": 3}, ("a", "b", "c")),
+        ({"architectures": None, "id2label": {"0": "a", "1": "b", "2": "c"}}, ("a", "b", "c")),
+        ({"architectures": []}, ("LABEL_0", "LABEL_1", "LABEL_2")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+def test_a_config_that_says_less_opens_as_in_transformers(
+    family: str, changes: dict[str, Any], names: tuple[str, ...], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    shutil.copytree(checkpoints[family], tmp_path, dirs_exist_ok=True)
+    change_config(tmp_path, changes)
+    ours = Classifier.from_pretrained(tmp_path)
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert ours.label_names == names == tuple(str(name) for name in theirs.config.id2label.values())
+    assert_equal(ours.logits(TEXTS), their_logits(theirs, ours))
+
+
+def change_config(folder: Path, changes: dict[str, Any]) -> None:
+    """Changes these values of a folder's config.json; None removes one."""
+    path = folder / "config.json"
+    settings = json.loads(path.read_text("utf-8")) | changes
+    kept = {key: value for key, value in settings.items() if key not in changes or value is not None}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def test_transformers_drops_names_that_num_labels_contradicts(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """What `_label_names` refuses would open under other names there."""
+    from transformers import AutoConfig
+
+    shutil.copytree(checkpoints["bert"], tmp_path, dirs_exist_ok=True)
+    change_config(tmp_path, {"id2label": {"0": "a", "1": "b"}, "num_labels": 3})
+    assert list(AutoConfig.from_pretrained(tmp_path).id2label.values()) == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    with pytest.raises(BaseModelError, match="found num_labels 3 and 2 names"):
+        Classifier.from_pretrained(tmp_path)
+
+
+def test_without_an_architecture_the_head_decides(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    shutil.copytree(checkpoints["bert"], tmp_path, dirs_exist_ok=True)
+    AutoModel.from_pretrained(checkpoints["bert"]).save_pretrained(tmp_path)
+    change_config(tmp_path, {"architectures": None})
+    with pytest.raises(BaseModelError, match=r"no whole head of Bert.*\n  bert.pooler.dense.weight: .* found nothing"):
+        Classifier.from_pretrained(tmp_path)
+
+
 def test_predict_and_evaluate_take_a_checkpoint(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     data, out = tmp_path / "rows.csv", tmp_path / "out.csv"
     data.write_text("text,label\noil prices,LABEL_0\nthe final,LABEL_2\nwar,LABEL_1\n", encoding="utf-8")
@@ -324,11 +379,15 @@ def test_numbers_that_are_not_finite_are_refused(
     ("changes", "text"),
     [
         ({"architectures": ["BertForMaskedLM"]}, "expected the architecture BertForSequenceClassification"),
-        ({"architectures": None}, "expected the architecture"),
         ({"problem_type": "multi_label_classification"}, "expected problem_type single_label_classification"),
         ({"id2label": {"0": "only"}}, "two or more different names"),
         ({"id2label": {"0": "a", "2": "b", "3": "c"}}, "two or more different names"),
         ({"id2label": ["a", "b"]}, "two or more different names"),
+        ({"id2label": {"0": "a", "1": True, "2": "c"}}, "two or more different names"),
+        ({"id2label": {"0": "only"}}, "a head with one logit is a regression head"),
+        ({"id2label": None, "num_labels": 1}, "a head with one logit is a regression head"),
+        ({"id2label": None, "num_labels": "three"}, "two or more different names under 0, 1, ..., found three"),
+        ({"num_labels": 2}, "found num_labels 2 and 3 names: transformers would drop the names\nfix: "),
         ({"id2label": {"0": "a", "1": "b"}}, "classifier.weight: expected [2, 32], found [3, 32]"),
         ({"model_type": "t5"}, "model_type 't5' is not supported"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from adapters import advised, as_binary, save_adapter
 from safetensors.torch import load_file, save_file
 from test_exports import (  # noqa: F401
     FAMILIES,
@@ -18,14 +19,12 @@ from test_exports import (  # noqa: F401
     saved_model,
     their_logits,
 )
-from tiny import scatter
 
 from submillion.cli import main
 from submillion.inference.classifier import Classifier
 from submillion.training.artefact import Artefact
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-ALPHAS = {"r": 4, "lora_alpha": 6}
 CONFIGS: dict[str, dict[str, Any]] = {
     "all-linear": {"target_modules": "all-linear", "r": 3},
     "suffix": {"target_modules": ["output.dense"], "r": 2},
@@ -40,8 +39,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "use_rslora": True,
     },
 }
-# Families whose modules have other names, or that have modules of their own.
+# Families whose modules have other names, or that have modules of their own; and what people publish most.
 OTHER_CONFIGS: list[tuple[str, dict[str, Any]]] = [
+    ("roberta", {"target_modules": ["query", "value"]}),
+    ("xlm-roberta", {"target_modules": ["query", "value"], "modules_to_save": ["classifier"]}),
+    ("distilbert", {"target_modules": ["q_lin", "v_lin"], "modules_to_save": ["pre_classifier", "classifier"]}),
+    ("modernbert", {"target_modules": ["Wqkv"], "modules_to_save": ["head", "classifier"]}),
     ("distilbert", {"target_modules": ["q_lin", "v_lin", "ffn.lin2"], "r": 3}),
     ("distilbert", {"target_modules": ["out_lin"], "layers_to_transform": [1], "layers_pattern": "layer"}),
     ("modernbert", {"target_modules": "all-linear", "r": 3}),
@@ -63,22 +66,6 @@ CASES.remove(("electra", CONFIGS["all-linear"]))  # refused: `test_an_adapter_on
 SOME_MODULE = {"distilbert": "lin1", "modernbert": "Wi"}  # the others: intermediate.dense
 
 
-def save_adapter(base: Path, folder: Path, safe: bool = True, **changes: Any) -> Any:
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(LABELS))
-    model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", **ALPHAS | changes)).eval()
-    scatter(
-        [p for name, p in model.named_parameters() if "lora_" in name or "modules_to_save" in name], seed=8, std=0.1
-    )
-    model.save_pretrained(folder)
-    if not safe:
-        torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
-        (folder / "adapter_model.safetensors").unlink()
-    return model
-
-
 def take(folder: Path, output: Path, *flags: str) -> int:
     return main(["import", str(folder), "--output.dir", str(output), *flags])
 
@@ -97,8 +84,7 @@ def test_logits_are_those_of_peft(
     checkpoints: dict[str, Path],  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    is_safe = config is not CONFIGS["suffix"]
-    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", safe=is_safe, **config)
+    theirs = save_adapter(checkpoints[family], tmp_path / "adapter", **config)
     assert take(tmp_path / "adapter", tmp_path / "ours", "--label-names", *LABELS) == 0
     ours = Classifier.load(tmp_path / "ours")
     assert list(ours.label_names) == LABELS
@@ -132,7 +118,14 @@ def test_what_we_export_comes_back(family: str, checkpoints: dict[str, Path], tm
 
 @pytest.mark.parametrize("old", ["{}.modules_to_save.default", "{}.modules_to_save"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_old_names_are_read(family: str, old: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_old_names_are_read(
+    suffix: str,
+    family: str,
+    old: str,
+    checkpoints: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+) -> None:
     module = SOME_MODULE.get(family, "intermediate.dense")
     theirs = save_adapter(checkpoints[family], tmp_path / "adapter", target_modules=[module])
     path = tmp_path / "adapter" / "adapter_model.safetensors"
@@ -141,6 +134,8 @@ def test_old_names_are_read(family: str, old: str, checkpoints: dict[str, Path],
         for name, tensor in load_file(path).items()
     }
     save_file(state, path)
+    if suffix == "bin":
+        as_binary(tmp_path / "adapter")
     assert take(tmp_path / "adapter", tmp_path / "ours") == 0
     ours = Classifier.load(tmp_path / "ours")
     assert_equal(ours.logits(TEXTS), their_logits(theirs, ours))
@@ -193,7 +188,7 @@ def test_an_adapter_on_embeddings_is_refused(
 ) -> None:
     save_adapter(checkpoints["electra"], tmp_path / "adapter", target_modules="all-linear")
     assert take(tmp_path / "adapter", tmp_path / "ours") == 2
-    assert "embeddings_project.lora_A.weight: this model has no place for it" in capsys.readouterr().err
+    assert "embeddings_project: an adapter\nfix: submillion import" in capsys.readouterr().err
 
 
 def test_two_targets_of_a_joined_matrix_come_back_as_they_were(
@@ -233,3 +228,24 @@ def test_a_base_whose_tokenizer_does_not_fit_is_refused(
     add_token(base)
     assert take(adapter, tmp_path / "ours", "--base", str(base)) == 2
     assert "expected: at most vocab_size = " in capsys.readouterr().err and not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("has_config", [False, True])
+def test_an_adapter_given_as_a_model_is_told_how_to_import_it(
+    has_config: bool, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if has_config:  # as some trainers leave beside the adapter
+        (adapter / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    (tmp_path / "rows.csv").write_text("text,label\noil,LABEL_0\nwar,LABEL_1\n", encoding="utf-8")
+    rows, model = str(tmp_path / "rows.csv"), ["--model", str(adapter)]
+    for argv in (
+        ["predict", rows, *model],
+        ["evaluate", "--data.source", rows, *model],
+        ["export", str(adapter), str(tmp_path / "out"), "--to", "onnx"],
+    ):
+        assert main(argv) == 2
+        message = capsys.readouterr().err
+        assert "expected a saved classifier, found a PEFT adapter" in message
+    fix = [str(tmp_path / "ours") if word == "DIR" else word for word in advised(message)]
+    assert main(fix) == 0
+    assert main(["predict", rows, "--model", str(tmp_path / "ours"), "--output", str(tmp_path / "out.csv")]) == 0

@@ -1,11 +1,14 @@
 """Where a base model is found, and what is said when it is not."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from hub import HubCache, hub_cache  # noqa: F401
 
+from submillion.cli import main
 from submillion.errors import BaseModelError
 from submillion.model.base import Base, find_base, weights_files
 
@@ -28,6 +31,65 @@ def test_a_package_is_found_without_importing_it(minilm_folder: Path) -> None:
 def test_a_path_that_is_no_folder_is_named(name: str) -> None:
     with pytest.raises(BaseModelError, match="is no folder"):
         find_base(name)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(
+    name: str, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tiny_base)
+    with pytest.raises(BaseModelError, match="expected the name of a base model, found an empty one\nfix: "):
+        find_base(name)
+    commands = {
+        "found an empty one": [["train", "--model.base", name], ["plan", "--model.base", name, "--labels", "3"]],
+        "found an empty name": [
+            ["predict", "x.csv", "--model", name],
+            ["evaluate", "--data.source", "x.csv", "--model", name],
+            ["export", name, "out", "--to", "onnx"],
+        ],
+    }
+    before = sorted(tiny_base.iterdir())
+    for text, lines in commands.items():
+        for argv in lines:
+            assert main(argv) == 2
+            assert text in capsys.readouterr().err, argv
+    assert sorted(tiny_base.iterdir()) == before
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "vocab.txt"])
+def test_a_git_lfs_pointer_is_named(name: str, tiny_base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    (folder / name).write_bytes(POINTER)
+    expected = rf"/base: expected the files .* found Git LFS pointers in place of {name}\n.*\nfix: .*git lfs pull"
+    with pytest.raises(BaseModelError, match=expected):
+        find_base(str(folder)).weights_hash()
+
+
+def test_a_pointer_that_nothing_reads_does_no_harm(tiny_base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    (folder / "pytorch_model.bin").write_bytes(POINTER)
+    assert find_base(str(folder)).weights_hash() == find_base(str(tiny_base)).weights_hash()
+
+
+def test_a_shard_that_is_a_git_lfs_pointer_is_named(tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in index["weight_map"].values():
+        (tmp_path / name).write_bytes(POINTER)
+    with pytest.raises(BaseModelError, match=r"in place of model-00001-of-00002\.safetensors, model-00002"):
+        weights_files(tmp_path)
+
+
+def test_a_revision_is_taken_from_the_cache_or_named(hub_cache: HubCache, tiny_base: Path) -> None:  # noqa: F811
+    first, second = "a" * 40, "b" * 40
+    hub_cache.put("someone/tiny", tiny_base, first, "v1")
+    hub_cache.put("someone/tiny", tiny_base, second, "main")
+    assert [find_base("someone/tiny", name).revision for name in ("", "v1", first)] == [second, first, first]
+    with pytest.raises(BaseModelError, match=r"'someone/tiny' at revision 'v2' is no local folder, .* does not answer"):
+        find_base("someone/tiny", "v2")
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:

@@ -3,11 +3,10 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
+from hub import Hub
 from safetensors.torch import load_file
 from tiny import ragged_batch, tiny_shape, transformers_classifier
 
@@ -124,30 +123,6 @@ def test_the_hash_is_of_every_shard(tmp_path: Path) -> None:
 
 
 # From the hub
-
-
-class Hub:
-    """A repository in a folder, in the place of huggingface_hub's two calls."""
-
-    def __init__(self, repository: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        import huggingface_hub
-
-        self.repository, self.cache = repository, cache
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot)
-        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", self.info)
-
-    def info(self, *_: object, **__: object) -> Any:
-        files = [SimpleNamespace(rfilename=path.name) for path in self.repository.iterdir()]
-        return SimpleNamespace(siblings=files)
-
-    def snapshot(
-        self, repo_id: str, local_files_only: bool = False, allow_patterns: list[str] | None = None, **_: object
-    ) -> str:
-        self.cache.mkdir(exist_ok=True)
-        for path in self.repository.iterdir() if not local_files_only else ():
-            if any(path.match(pattern) for pattern in allow_patterns or ["*"]):
-                shutil.copy(path, self.cache)
-        return str(self.cache)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])

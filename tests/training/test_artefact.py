@@ -97,6 +97,12 @@ def saved(made: tuple[Artefact, TextClassifier], tmp_path_factory: pytest.TempPa
     return made[0].save(tmp_path_factory.mktemp("saved"))
 
 
+def test_a_git_lfs_pointer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(ArtefactError, match=r"Git LFS pointers in place of model\.pt\n.*\nfix: .*git lfs pull"):
+        Artefact.load(tmp_path)
+
+
 def refused(path: Path) -> str:
     with pytest.raises(ArtefactError) as caught:
         Artefact.load(path)

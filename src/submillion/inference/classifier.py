@@ -20,7 +20,7 @@ from submillion.model.base import Base, find_base
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
 from submillion.model.shape import read_shape
-from submillion.training.artefact import FILE_NAME, Artefact, shape_to_json
+from submillion.training.artefact import FILE_NAME, Artefact, is_adapter, shape_to_json
 from submillion.training.device import Compute, choose_compute
 from submillion.training.distributed import ALONE, World
 from submillion.training.loop import compute_logits
@@ -154,8 +154,9 @@ class Classifier:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the folder is a checkpoint of transformers and not one of our models."""
-    return path.is_dir() and not (path / FILE_NAME).exists() and (path / "config.json").is_file()
+    """Whether the folder is a checkpoint of transformers, and neither one of our models nor a PEFT adapter."""
+    ours = (path / FILE_NAME).exists() or is_adapter(path)
+    return path.is_dir() and not ours and (path / "config.json").is_file()
 
 
 def open_classifier(

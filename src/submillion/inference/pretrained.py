@@ -70,23 +70,58 @@ def read_transformers(base: Base) -> Opened:
 
 
 def _label_names(settings: dict[str, Any], stock: StockClass, path: Path) -> list[str]:
-    """id2label in the order of the logits; LABEL_0, LABEL_1 where the configuration names none."""
-    if stock.name not in (settings.get("architectures") or []):
+    """Returns the label names in the order of the logits, as transformers reads them from config.json.
+
+    They are those in id2label; without it LABEL_0, LABEL_1 and so on, as many as num_labels says, or two. Raises
+    BaseModelError for another architecture, another kind of problem, a single label, and names that do not fit. Where
+    config.json names no architecture, the head's tensors decide later.
+    """
+    architectures = settings.get("architectures")
+    if architectures and stock.name not in architectures:
         raise BaseModelError(
-            f"{path}: expected the architecture {stock.name}, found {settings.get('architectures')}\n"
+            f"{path}: expected the architecture {stock.name}, found {architectures}\n"
             "fix: give a fine-tuned classifier, or train one on this base: submillion train --model.base DIR"
         )
+    check_problem_type(settings, path)
+    names, number = settings.get("id2label"), settings.get("num_labels")
+    if not names:
+        number = 2 if number is None else number
+        names = {str(index): f"LABEL_{index}" for index in range(number)} if isinstance(number, int) else number
+    elif number not in (None, len(names)):
+        raise BaseModelError(
+            f"{path}: expected num_labels and id2label to agree, found num_labels {number!r} and {len(names)} names: "
+            f"transformers would drop the names\nfix: remove num_labels there, where the names are right"
+        )
+    texts = label_texts(names)
+    if len(texts) == 1:
+        raise BaseModelError(
+            f"{path}: expected two or more different names in id2label, found one: a head with one logit is a "
+            "regression head, which gives a number and no label\nfix: use it with transformers"
+        )
+    if len(texts) < 2 or len(set(texts)) != len(texts):
+        raise BaseModelError(
+            f"{path}: expected id2label with two or more different names under 0, 1, ..., found {names}\n"
+            "fix: name the labels there"
+        )
+    return texts
+
+
+def check_problem_type(settings: dict[str, Any], path: Path) -> None:
+    """Raises BaseModelError where config.json asks for a regression, or for several labels a text."""
     if settings.get("problem_type") not in (None, "single_label_classification"):
         raise BaseModelError(
             f"{path}: expected problem_type single_label_classification, found {settings['problem_type']!r}\n"
             "fix: use it with transformers; a softmax over its outputs would mean nothing"
         )
-    named = settings.get("id2label") or {str(index): f"LABEL_{index}" for index in range(2)}
-    names = [named.get(str(index)) for index in range(len(named))] if isinstance(named, dict) else []
-    texts = [name for name in names if isinstance(name, str)]
-    if len(texts) < 2 or len(texts) != len(named) or len(set(texts)) != len(texts):
-        raise BaseModelError(
-            f"{path}: expected id2label with two or more different names under 0, 1, ..., found {named}\n"
-            "fix: name the labels there"
-        )
-    return texts
+
+
+def label_texts(id2label: object) -> list[str]:
+    """Returns the values of a config.json's id2label in order; [] where they are not under "0", "1" and so on.
+
+    Values are texts or whole numbers, which are written as texts.
+    """
+    if not isinstance(id2label, dict):
+        return []
+    names = [id2label.get(str(index)) for index in range(len(id2label))]
+    texts = [str(name) for name in names if isinstance(name, str | int) and not isinstance(name, bool)]
+    return texts if len(texts) == len(names) else []

@@ -6,6 +6,7 @@ not at all. A checksum over every field and tensor refuses a file that was cut o
 
 import hashlib
 import json
+import shlex
 import zlib
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -20,6 +21,7 @@ from submillion.atomic import write_atomically
 from submillion.config import Config, from_mapping
 from submillion.data.spelling import MOST_LETTERS, MOST_WORDS
 from submillion.errors import ArtefactError, ConfigError
+from submillion.lfs import check_no_pointers
 from submillion.model.base import Base
 from submillion.model.shape import EncoderShape
 
@@ -78,6 +80,7 @@ class Artefact:
     def load(cls, path: Path) -> "Artefact":
         """From a folder or a .pt file. Raises ArtefactError: missing, cut, altered, hostile or of another schema."""
         path = find_artefact(path)
+        check_no_pointers([path], ArtefactError)
         try:
             fields = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds for files that are cut or that ask for code
@@ -117,13 +120,23 @@ def model_file(path: Path) -> Path:
 
 
 def find_artefact(path: Path) -> Path:
-    """The .pt file at `path`, a folder or the file itself. Raises ArtefactError where there is none."""
+    """Returns the .pt file at `path`, a folder or the file itself. Raises ArtefactError where there is none."""
     file = model_file(path)
+    if not file.is_file() and is_adapter(path):
+        raise ArtefactError(
+            f"{path}: expected a saved classifier, found a PEFT adapter (adapter_config.json)\n"
+            f"fix: submillion import {shlex.quote(str(path))} --output.dir DIR, then --model DIR"
+        )
     if not file.is_file():
         raise ArtefactError(
             f"no model at {file}\nfix: train one first (submillion train), or give the folder that holds one"
         )
     return file
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds a PEFT adapter."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def _pack(text: str) -> Tensor:
