@@ -1,13 +1,14 @@
 # make quickstart   a model on real news in a few minutes, from nothing but Python 3.11 and PyPI
 # make test         the tests
 # make bench        training and prediction against the usual tools, side by side: an hour on two cores, wants AG News
+# make campaign     what takes too long for the tests: ten minutes of threads beside each other; optimum, transformers.js
 # make lint         ruff and mypy
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test bench lint clean
+.PHONY: quickstart test bench campaign lint clean
 
 quickstart: .venv/quickstart
 	$(BIN)/submillion quickstart
@@ -19,6 +20,10 @@ test: .venv/test
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+# The last two want environments of their own, which the tests name, with the commands that make them.
+campaign: .venv/test
+	SUBMILLION_CAMPAIGN_SECONDS=600 $(BIN)/python -m pytest tests/campaign -rs
 
 lint: .venv/test
 	$(BIN)/python -m ruff check src tests benchmarks
