@@ -1,6 +1,6 @@
 """One process, many threads: some predict, others load models, train, fork, and change torch's settings meanwhile.
 
-`PYTHONPATH=tests python tests/campaign/crowd.py BASE FOLDER SECONDS` exits with 0 if every logit and every trained tensor
+`PYTHONPATH=tests python tests/campaign/crowd.py BASE FOLDER SECONDS` exits with 0 if every logit and trained tensor
 had the bits that it has when nothing else runs, and prints how often each job was done. BASE: a pretrained encoder's
 folder. FOLDER: a place for models.
 """

@@ -15,6 +15,7 @@ from submillion.data.tokenizer import Tokenizer
 from submillion.data.vocabulary import files_hash
 from submillion.defaults import own_settings
 from submillion.errors import ArtefactError, ConfigError, DataError
+from submillion.forks import piece_of_work
 from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base
 from submillion.model.checkpoint import read_checkpoint
@@ -58,6 +59,7 @@ class Classifier:
         self.trained_rows = dict(trained_rows or {})
 
     @classmethod
+    @piece_of_work()
     @own_settings()
     def load(
         cls,
@@ -106,6 +108,7 @@ class Classifier:
         return cls(network, tokenizer, artefact.label_names, config, compute, temperature, artefact.rows)
 
     @classmethod
+    @piece_of_work()
     @own_settings()
     def from_pretrained(cls, name: str | Path, *, precision: str = "auto") -> "Classifier":
         """Opens a fine-tuned sequence classifier that transformers saved, of any family that trains here.

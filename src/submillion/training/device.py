@@ -1,13 +1,12 @@
 """The device and the type of the arithmetic, each with its reason."""
 
-import functools
-import os
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from submillion.errors import ConfigError
+from submillion.forks import make_forks_safe
 from submillion.memory import keep_freed_memory
 from submillion.model import kernels
 
@@ -37,7 +36,7 @@ def choose_compute(precision: str) -> Compute:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     if device.type == "cpu":
         keep_freed_memory()
-    _one_thread_in_forks()
+    make_forks_safe()
     has_int8 = device.type == "cpu" and _cpu_has_int8()
     if precision == "int8" and not has_int8:
         raise ConfigError(
@@ -56,13 +55,6 @@ def choose_compute(precision: str) -> Compute:
     if fast:
         return Compute(device, torch.bfloat16, f"{name} has {what}")
     return Compute(device, torch.float32, f"{name} has no {what}")
-
-
-@functools.cache
-def _one_thread_in_forks() -> None:
-    """OpenMP's threads do not survive a fork, and a child that has work for them waits for ever: give them none."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _cpu_has_int8() -> bool:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from submillion.config import TrainConfig
 from submillion.data.tokenizer import Tokens
 from submillion.errors import TrainingError
+from submillion.forks import piece_of_work
 from submillion.model.classifier import TextClassifier
 from submillion.model.lora import without_int8
 from submillion.seeds import numpy_generator
@@ -154,7 +155,8 @@ def fit(
                     targets = to_device(torch.from_numpy(train.labels[rows]), compute.device)
                     of_each_look = np.concatenate([rows + look * len(train) for look in range(len(looks))])
                     inputs = _inputs(model, shown, of_each_look, compute, train_prefix)
-                    losses, logits = run_part(targets, weight_of_step, *inputs)
+                    with piece_of_work():
+                        losses, logits = run_part(targets, weight_of_step, *inputs)
                     finite.add(step, losses, rows, step)
                     window.add(logits, losses, targets)
                 world.sum_gradients(parameters)
@@ -316,10 +318,12 @@ def _fill(
     filled = Later(lambda found, rows: values.__setitem__(rows, found.numpy()))
     full_length = gpu.FULL_LENGTH if compute.device.type == "cuda" else 0
     try:
-        model.merge()
+        with piece_of_work():
+            model.merge()
         for number, rows in enumerate(evaluation_batches(tokens.lengths, batch_size, full_length)):
             if number % world.size == world.rank:
-                found = head(_pooled(model, *_inputs(model, tokens, rows, compute, prefix), prefix))
+                with piece_of_work():
+                    found = head(_pooled(model, *_inputs(model, tokens, rows, compute, prefix), prefix))
                 filled.add(number, found, rows)
                 filled.settle(before=number - 1)
             if done:
