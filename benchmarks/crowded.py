@@ -1,4 +1,4 @@
-"""Threads from Python, beside a busy program and under a quota: `python -m benchmarks.crowded [--pairs N] [--data DIR]`.
+"""Threads from Python, beside a busy program and under a quota: `python -m benchmarks.crowded [--pairs N]`.
 
 Sides, in alternation, each a process that imports torch first, as scripts and notebooks do: ours; ours in one thread
 (OMP_NUM_THREADS=1); and torch's own way with threads, which is as many as cores, awake for milliseconds, whatever the

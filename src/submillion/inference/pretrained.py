@@ -7,7 +7,7 @@ import torch
 
 from submillion.config import Config, DataConfig, LoraConfig, ModelConfig, TrainConfig
 from submillion.data.tokenizer import Tokenizer
-from submillion.errors import BaseModelError
+from submillion.errors import BaseModelError, encodable
 from submillion.inference.files import read_json
 from submillion.inference.stock import StockClass, stock_class
 from submillion.inference.transformers_tokenizer import longest_row, read_tokenizer
@@ -118,10 +118,10 @@ def check_problem_type(settings: dict[str, Any], path: Path) -> None:
 def label_texts(id2label: object) -> list[str]:
     """Returns the values of a config.json's id2label in order; [] where they are not under "0", "1" and so on.
 
-    Values are texts or whole numbers, which are written as texts.
+    Values are texts or whole numbers, which are written as texts. A text with half a surrogate pair is none.
     """
     if not isinstance(id2label, dict):
         return []
     names = [id2label.get(str(index)) for index in range(len(id2label))]
     texts = [str(name) for name in names if isinstance(name, str | int) and not isinstance(name, bool)]
-    return texts if len(texts) == len(names) else []
+    return texts if len(texts) == len(names) and all(map(encodable, texts)) else []

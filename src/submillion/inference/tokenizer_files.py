@@ -29,6 +29,9 @@ _REFUSED = {
     "merges": _READ_OTHERWISE,
     "post_processor": _READ_OTHERWISE,
     "tokenizer_object": _READ_OTHERWISE,
+    "tokenizer_truncation": _READ_OTHERWISE,
+    "tokenizer_padding": _READ_OTHERWISE,
+    "_json_truncation": _READ_OTHERWISE,
     "model_specific_special_tokens": _READ_OTHERWISE,
 }
 
@@ -91,7 +94,10 @@ def _put_together(
     """Follows transformers' order, which decides which file wins: `PreTrainedTokenizerBase._from_pretrained`."""
     from tokenizers import AddedToken
 
-    class_name = settings.get("tokenizer_class") or config.get("tokenizer_class") or ""
+    class_name = settings.get("tokenizer_class")
+    if class_name == "":
+        class_name = "TokenizersBackend"  # as AutoTokenizer reads an empty name
+    class_name = class_name or config.get("tokenizer_class") or ""
     if not isinstance(class_name, str):
         raise ValueError(f"expected tokenizer_class to be a name, found {class_name!r}")
     if "additional_special_tokens" in settings and not settings.get("extra_special_tokens"):

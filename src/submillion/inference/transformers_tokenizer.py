@@ -88,6 +88,7 @@ def _build(files: TokenizerFiles) -> "tokenizers.Tokenizer":
             "fix: copy the tokenizer's files again, all from one folder"
         ) from None
     _check_unknown(backend, files.folder)
+    _check_token_types(backend, files)
     return backend
 
 
@@ -132,6 +133,16 @@ def _check_unknown(backend: "tokenizers.Tokenizer", folder: Path) -> None:
         raise BaseModelError(
             f"{folder}: expected an unk_token that the vocabulary holds, found {model.get('unk_token')!r}, which it "
             'does not\nfix: name the vocabulary\'s own in tokenizer_config.json: "unk_token"'
+        )
+
+
+def _check_token_types(backend: "tokenizers.Tokenizer", files: TokenizerFiles) -> None:
+    """Raises BaseModelError where one text gets a token type other than 0: the encoders here add type 0 alone."""
+    inputs = files.settings.get("model_input_names") or ["token_type_ids"]
+    if "token_type_ids" in inputs and any(backend.encode("a").type_ids):
+        raise BaseModelError(
+            f"{files.folder / 'tokenizer.json'}: expected token type 0 for a single text, found another in its "
+            'post_processor\nfix: "type_id": 0 there, if the model was trained so; else use it with transformers'
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from submillion.data.tokenizer import files_hash
-from submillion.errors import ArtefactError
+from submillion.errors import ArtefactError, encodable
 from submillion.inference.files import read_json
 from submillion.inference.pretrained import label_texts
 from submillion.interop.peft_settings import check_settings
@@ -170,13 +170,13 @@ def choose_label_names(
             "expected a head with two logits or more, found one: a regression head, which gives a number and no label"
             "\nfix: use it with transformers and peft"
         )
-    if given and (len(given) != number or len(set(given)) != number):
+    if given and (len(given) != number or len(set(given)) != number or not all(map(encodable, given))):
         raise ArtefactError(
             f"expected {number} different label names, found {', '.join(given)}\n"
             "fix: --label-names with one a logit, in order"
         )
     for names in (list(given), beside, label_texts(base_settings.get("id2label"))):
-        if len(names) == number == len(set(names)) and all(isinstance(name, str) for name in names):
+        if len(names) == number == len(set(names)) and all(isinstance(name, str) and encodable(name) for name in names):
             return names, []
     made_up = [f"LABEL_{index}" for index in range(number)]
     return made_up, [f"no label names were found, so they are {', '.join(made_up)}; --label-names gives others"]

@@ -82,7 +82,11 @@ def _read(adapter: PeftAdapter, label_names: Sequence[str], max_length: int) -> 
     rows = len(head["head.out_proj.bias"])
     names, notes = choose_label_names(rows, label_names, parts.label_names, base_settings)
     tokenizer, longest, tokenizer_notes = tokenizer_of_adapter(adapter.folder, base, shape)
-    lora = _lora(adapters, shape, float(adapter.settings.get("lora_dropout") or 0.0))
+    dropout = float(adapter.settings.get("lora_dropout") or 0.0)
+    if dropout >= 1:  # peft takes it, and it changes no prediction
+        notes = [*notes, f"lora_dropout = {dropout:g} is not read: no adapter could train on with it"]
+        dropout = 0.0
+    lora = _lora(adapters, shape, dropout)
     model = ModelConfig(
         base=base.name,
         revision=base.revision,

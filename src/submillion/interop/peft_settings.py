@@ -73,6 +73,12 @@ def check_settings(settings: dict[str, Any], merging: bool, merge_fix: str, peft
         )
     if kind != "LORA":
         raise ArtefactError(f"expected a LoRA adapter, found peft_type {kind!r}\n{peft_fix}")
+    task = settings.get("task_type")
+    if task not in (None, "SEQ_CLS"):
+        raise ArtefactError(
+            f"expected an adapter for sequence classification (task_type SEQ_CLS), found task_type {task!r}: it has no "
+            f"label for a whole text{_SERVE}"
+        )
     unmergeable = [
         f"{name} = {settings[name]!r}: {why}" for name, why in _UNMERGEABLE.items() if _is_set(settings, name)
     ]
@@ -113,7 +119,7 @@ def is_targeted(module: str, settings: dict[str, Any], is_linear: bool = True) -
     if isinstance(targets, str):
         return re.fullmatch(targets, module) is not None
     layers = settings.get("layers_to_transform")
-    if not _ends(module, targets) or layers in (None, []):
+    if module in targets or not _ends(module, targets) or layers in (None, []):
         return _ends(module, targets)
     patterns = settings.get("layers_pattern") or [r"[^.]*"]
     for pattern in [patterns] if isinstance(patterns, str) else patterns:

@@ -118,8 +118,12 @@ def read_parts(adapter: PeftAdapter, stock_model: StockModel) -> Parts:
         if ".original_module." in name:  # what modules_to_save left unused
             continue
         lora, rows, plain = _LORA.fullmatch(name), _TOKEN_ROWS.fullmatch(name), _plain_name(name, known)
-        if lora and f"{lora[1]}.weight" in known:
-            parts.lora.setdefault(lora[1], {})[lora[2] + ".bias" * (lora[3] == "bias")] = tensor
+        half = lora[2] + ".bias" * (lora[3] == "bias") if lora else ""
+        earlier = parts.lora.get(lora[1], {}).get(half) if lora else parts.saved.get(plain)
+        if earlier is not None and not torch.equal(earlier, tensor):
+            problems.append(f"{name}: a second adapter's, beside another one's")
+        elif lora and f"{lora[1]}.weight" in known:
+            parts.lora.setdefault(lora[1], {})[half] = tensor
         elif rows and f"{rows[1]}.weight" in known:
             parts.token_rows[rows[1]] = tensor
         elif plain in known:

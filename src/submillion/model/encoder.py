@@ -218,7 +218,10 @@ class Encoder(nn.Module):
         ]
         if problems:
             shown = "\n  ".join(problems[:8]) + (f"\n  and {len(problems) - 8} more" if len(problems) > 8 else "")
-            raise BaseModelError(f"the checkpoint does not fit its config.json:\n  {shown}")
+            raise BaseModelError(
+                f"the checkpoint does not fit its config.json:\n  {shown}\n"
+                "fix: copy config.json and the weights again, both from one folder"
+            )
         for name, ours in wanted.items():
             ours.copy_(state[name])
 
