@@ -84,7 +84,7 @@ def stream_texts(stream: BinaryIO, name: str = "standard input") -> Iterator[lis
 
 
 def _texts_of(lines: list[bytes], before: int, name: str) -> tuple[list[str], Problems]:
-    problems = Problems(name, fix="every line is a text in UTF-8: correct or remove these lines")
+    problems = Problems(name, fix="fix: correct or remove these lines; each is a text in UTF-8")
     numbers = range(before + 1, before + len(lines) + 1)
     texts = [_decoded(raw, number, name, problems).rstrip("\r\n") for number, raw in zip(numbers, lines, strict=True)]
     return checked_texts(Table({"text": texts}, problems, numbers, numbers), "text"), problems

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from submillion.data.problems import Problems
 from submillion.errors import DataError, did_you_mean, encodable
 
 if TYPE_CHECKING:
@@ -12,42 +13,9 @@ if TYPE_CHECKING:
 
 TEXT_NAMES = ("text", "sentence", "content", "document", "review", "article", "headline")
 LABEL_NAMES = ("label", "labels", "category", "class", "class index", "target", "topic", "label_text")
-SHOWN = 20  # problems worded in an error; the rest are counted
 
 Pick = Callable[[list[str], list[str]], list[str]]
 """From all column names and the names of the string columns among them: the names of the columns to read."""
-
-
-@dataclass
-class Problems:
-    """What is wrong with one file, collected so that one error names it all."""
-
-    where: str
-    fix: str = "every row needs a text and, but for prediction, one of the labels: correct or remove these rows"
-    worded: list[str] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, problem: str) -> None:
-        self.count += 1
-        if len(self.worded) < SHOWN:
-            self.worded.append(problem)
-
-    def stop(self, problem: str) -> DataError:
-        """The error for a problem after which reading cannot go on, with those found before it."""
-        self.count += 1
-        self.worded.append(f"{problem}; reading stopped here")
-        return self.error()
-
-    def error(self) -> DataError:
-        lines = [f"{self.where}: {self.count:,} problem{'s' if self.count > 1 else ''}", *self.worded]
-        if self.count > len(self.worded):
-            lines.append(f"and {self.count - len(self.worded):,} more")
-        return DataError("\n  ".join(lines) + f"\n{self.fix}")
-
-    def check(self) -> None:
-        """Raise DataError where anything was found."""
-        if self.count:
-            raise self.error()
 
 
 @dataclass
@@ -188,7 +156,7 @@ def from_arrow(table: "pa.Table", pick: Pick, problems: Problems, first_row: int
             columns[name] = table.column(name).to_pylist()
         except UnicodeDecodeError:
             raw = table.column(name).cast(pa.large_binary()).to_pylist()
-            columns[name] = [_decoded(value, row, problems) for row, value in zip(rows, raw, strict=True)]
+            columns[name] = [_decoded(value, row, name, problems) for row, value in zip(rows, raw, strict=True)]
     return Table(columns, problems, rows, label_names=class_label_names(schema.metadata))
 
 
@@ -199,13 +167,14 @@ def _is_string(kind: "pa.DataType") -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
 
 
-def _decoded(value: bytes | None, row: int, problems: Problems) -> str | None:
+def _decoded(value: bytes | None, row: int, column: str, problems: Problems) -> str | None:
     if value is None:
         return None
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        problems.add(f"row {row}: byte {error.start + 1} of the text (0x{value[error.start]:02x}) is not UTF-8")
+        byte = f"byte {error.start + 1} of column {column!r} (0x{value[error.start]:02x})"
+        problems.add(f"row {row}: {byte} is not UTF-8", kind=f"{column!r} is not UTF-8")
         return value.decode(errors="replace")
 
 

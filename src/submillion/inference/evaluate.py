@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion.atomic import check_output, check_writable, write_atomically
+from submillion.console import terminal
 from submillion.data.corpus import Rows, held_out_rows, load_rows, rows_sha256
 from submillion.errors import DataError
 from submillion.inference.calibration import calibration_metrics
@@ -44,8 +45,6 @@ def evaluate_source(
     Prints a table by label and returns the metrics; writes them as JSON to `output` if given. With robustness, noise,
     style, shift and attack are measured too, plotted, and written into the model's card. Raises SubmillionError.
     """
-    from rich.console import Console
-
     with join() as world:
         if output:
             shift = robustness.shift if robustness else "none"
@@ -69,7 +68,7 @@ def evaluate_source(
             metrics["robustness"] = measure_robustness(
                 classifier, rows, robustness, batch_size, world, text_column, label_column
             )
-        console = Console(quiet=not world.is_first)
+        console = terminal(quiet=not world.is_first)
         _print_evaluation(console, metrics, f"{model} on {source}")
         if output and world.is_first:
             with write_atomically(output) as file:

@@ -16,6 +16,7 @@ import numpy as np
 
 from submillion.atomic import check_writable, write_atomically
 from submillion.config import IN_MEMORY, Config, Resolved, print_config, resolve, without_effect
+from submillion.console import terminal
 from submillion.data.corpus import Corpus, Rows, load_corpus
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
@@ -92,9 +93,7 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
 
 
 def _train(resolved: Resolved, data: object, summary: bool, world: World) -> TrainResult:
-    from rich.console import Console
-
-    console, output = Console(quiet=not world.is_first or is_quiet()), resolved.config.output
+    console, output = terminal(quiet=not world.is_first or is_quiet()), resolved.config.output
     print_config(resolved, console)
     if output.tensorboard:
         check_tensorboard()
@@ -397,8 +396,6 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
 
 def quickstart(resolved: Resolved) -> None:
     """Trains, then predicts the test rows from a file with the saved model, as a newcomer would; shows the result."""
-    from rich.console import Console
-
     corpus = load_corpus(resolved.config.data, resolved.config.seed)
     if not corpus.test.texts:
         raise ConfigError("the quickstart predicts held-out rows\nfix: leave out --data.test-fraction 0")
@@ -412,4 +409,4 @@ def quickstart(resolved: Resolved) -> None:
         output = Path("predictions.csv")
         predict_file(unlabelled, trained.folder, output)
         if world.is_first:
-            print_summary(trained, Console(), output)
+            print_summary(trained, terminal(), output)
