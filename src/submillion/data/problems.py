@@ -8,7 +8,7 @@ from submillion.errors import DataError
 
 SHOWN = 20  # causes worded in an error; the rest are counted
 FIRST_PLACES = 5  # rows named of one cause
-_PLACE = re.compile(r"(?:row (\d+)(?: \(line (\d+)\))?|line (\d+)): ", re.ASCII)
+_PLACE = re.compile(r"(?:row (\d+)(?: \(line (\d+)\))?|line (\d+))(?: of ([^:\n]+))?: ", re.ASCII)
 CORRECT_FILE = "fix: correct the file there, or save it again"
 
 
@@ -75,8 +75,8 @@ class Problems:
         cause = self.causes.setdefault(kind or wording, Cause(wording, fix))
         cause.count += 1
         if match:
-            row, line_of_row, line = (int(number or 0) for number in match.groups())
-            cause.places.append(Place(row, line_of_row or line))
+            row, line_of_row, line = (int(number or 0) for number in match.groups()[:3])
+            cause.places.append(Place(row, line_of_row or line, match[4] or ""))
 
     def stop(self, problem: str, fix: str = CORRECT_FILE) -> DataError:
         """Returns the error for a problem after which reading cannot go on, with those found before it."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from submillion.data.problems import Problems
+from submillion.data.problems import Place, Problems
 from submillion.errors import DataError, did_you_mean, encodable
 
 if TYPE_CHECKING:
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 TEXT_NAMES = ("text", "sentence", "content", "document", "review", "article", "headline")
 LABEL_NAMES = ("label", "labels", "category", "class", "class index", "target", "topic", "label_text")
+
+
+class NoLabelColumn(DataError):
+    """A table that has a text column, and no label column."""
+
 
 Pick = Callable[[list[str], list[str]], list[str]]
 """From all column names and the names of the string columns among them: the names of the columns to read."""
@@ -31,10 +36,29 @@ class Table:
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names that the source itself gives to a column's integers."""
 
+    parts: Sequence[str] | None = None
+    """The file of each row, where the table stands in several."""
+
+    def place(self, index: int) -> Place:
+        """Returns where the row at an index of the columns stands."""
+        line = self.lines[index] if self.lines is not None else 0
+        return Place(self.rows[index], line, self.parts[index] if self.parts is not None else "")
+
     def at(self, index: int) -> str:
-        """'row 3 (line 4)' for the row at an index of the columns."""
-        line = f" (line {self.lines[index]})" if self.lines is not None else ""
-        return f"row {self.rows[index]}{line}"
+        """Returns 'row 3 (line 4)' for the row at an index of the columns."""
+        return str(self.place(index))
+
+    def only(self, indices: Sequence[int]) -> "Table":
+        """Returns the rows at some indices, without the problems that were found so far."""
+        columns = {name: [values[index] for index in indices] for name, values in self.columns.items()}
+        lines = None if self.lines is None else [self.lines[index] for index in indices]
+        parts = None if self.parts is None else [self.parts[index] for index in indices]
+        problems = Problems(self.problems.where, self.problems.fix)
+        return Table(columns, problems, [self.rows[index] for index in indices], lines, self.label_names, parts)
+
+    def places(self) -> list[Place]:
+        """Returns where each row stands."""
+        return [self.place(index) for index in range(len(self.rows))]
 
 
 def is_missing(value: Any) -> bool:
@@ -73,17 +97,18 @@ def find_column(columns: list[str], role: str, given: str, where: str, flag: str
     if given:
         if given in columns:
             return given
-        raise DataError(
+        raise (NoLabelColumn if role == "label" else DataError)(
             f"{where}: no column {given!r} ({flag}); the columns are {', '.join(columns)}{did_you_mean(given, columns)}"
         )
     known = TEXT_NAMES if role == "text" else LABEL_NAMES
     exact = [column for column in columns if column.lower() == role]
-    found = exact or [column for column in columns if column.lower() in known]
-    if len(found) == 1:
-        return found[0]
-    what = f"several columns could be the {role}: {', '.join(found)}" if found else f"no {role} column"
+    candidates = exact or [column for column in columns if column.lower() in known]
+    if len(candidates) == 1:
+        return candidates[0]
+    what = f"several columns could be the {role}: {', '.join(candidates)}" if candidates else f"no {role} column"
     name_it = f"name it with {flag} NAME" + (", or name several to be joined: A,B" if role == "text" else "")
-    raise DataError(
+    kind = NoLabelColumn if role == "label" and not candidates else DataError
+    raise kind(
         f"{where}: {what}; expected one of {', '.join(known)}, found the columns {', '.join(columns)}; {fix or name_it}"
     )
 

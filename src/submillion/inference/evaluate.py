@@ -12,6 +12,7 @@ from submillion.errors import DataError
 from submillion.inference.calibration import calibration_metrics
 from submillion.inference.card import overlapping, refresh_card, render_robustness
 from submillion.inference.classifier import Classifier, open_classifier
+from submillion.inference.data_lines import macro_f1_shown
 from submillion.inference.robust import (
     RobustnessOptions,
     check_options,
@@ -112,7 +113,7 @@ def rows_to_measure(
         text_column, label_column = text_column or own.text_column, label_column or own.label_column
     first_label, sha256 = known.get("first_label"), known.get("sha256", "")
     trained_rows = sha256 if overlap else ""
-    rows, own_test = load_rows(source, names, text_column, label_column, first_label, trained_rows)
+    rows, own_test = load_rows(source, names, text_column, label_column, first_label, trained_rows, own.merge_labels)
     if own_test:
         return rows
     trained_on = sha256 == rows_sha256(rows, names) if sha256 else same_path
@@ -145,8 +146,10 @@ def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -
     console.print(table)
     console.print(
         f"accuracy [bold]{metrics['accuracy']:.2%}[/bold] of {metrics['rows']:,} rows, "
-        f"macro-F1 {metrics['macro_f1']:.4f}, loss {metrics['loss']:.4f}, {metrics['rows_per_second']:.0f} rows/s",
+        f"macro-F1 {escape(macro_f1_shown(metrics))}, loss {metrics['loss']:.4f}, "
+        f"{metrics['rows_per_second']:.0f} rows/s",
         highlight=False,
+        soft_wrap=True,
     )
     for told in overlapping("test", metrics):
         console.print(told, highlight=False, soft_wrap=True)
