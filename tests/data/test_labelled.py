@@ -300,6 +300,25 @@ def test_labels_of_few_rows_each_are_labels(labels: list[Any]) -> None:
     assert len(loaded(rows_of(labels)).label_names) == len(set(labels))
 
 
+def test_one_row_a_class_is_meant_where_there_are_unlabelled_texts(write: Callable[[str, str], Path]) -> None:
+    names = [f"class {letter}" for letter in "abcdefghijklmn"]
+    assert "which column holds the labels" in error_of(rows_of(names))
+    more = str(write("more.csv", "text\nnew one\n"))
+    assert len(loaded(rows_of(names), unlabelled=more).label_names) == 14
+    assert len(loaded(rows_of(names), label_template="About {}.").label_names) == 14
+    assert "which column holds the labels" in error_of(rows_of(range(501, 520)), unlabelled=more)
+
+
+def test_what_there_is_too_much_of_is_cut_short_and_counted() -> None:
+    groups = [name for letter in "abcdefghijklm" for name in (letter, letter.upper())]
+    told = notes_on(loaded(rows_of(groups * 3)), "look alike")
+    assert len(told) == 11 and told[-1] == "and 3 groups more"
+    told = notes_on(loaded(rows_of(groups * 3), merge_labels=True), "joined")
+    assert len(told) == 11 and told[-1] == "and 3 labels more"
+    (told_labels,) = notes_on(loaded(rows_of(["a" * 5000, "b"])), "labels")
+    assert len(told_labels) < 150
+
+
 def test_names_that_are_listed_are_meant() -> None:
     names = tuple(f"intent-{number}" for number in range(30))
     assert loaded(rows_of(names), label_names=names).label_names == names

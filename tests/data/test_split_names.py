@@ -174,6 +174,15 @@ def test_a_split_without_labels_is_told_and_does_not_stop_training(
     assert not is_test and len(rows_measured.texts) == 4
 
 
+def test_a_file_of_a_text_a_line_has_no_labels(write: Write, tmp_path: Path) -> None:
+    write("news/train.csv", TRAIN)
+    path = write("news/test.txt", "a cup\na screen\n")
+    (told,) = unused(loaded(tmp_path / "news"))
+    assert f"submillion predict {path}" in told and "no label column, it is a text a line" in told
+    for source in (path, write("only/train.txt", "a cup\n").parent):
+        assert "no label column" in error_of(source)
+
+
 def test_a_label_column_that_is_named_and_only_in_train(write: Write, tmp_path: Path) -> None:
     write("news/train.csv", TRAIN.replace("label", "topic_of_it"))
     write("news/test.csv", WITHOUT)

@@ -103,6 +103,21 @@ def test_half_a_surrogate_pair_in_a_label_is_a_clear_error_and_a_row_that_can_be
     assert label in (tmp_path / "model" / "skipped.csv").read_text(encoding="utf-8")
 
 
+def test_a_model_is_measured_on_its_own_rows_without_those_that_it_left_out(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_csv(tmp_path / "rows.csv", [*ROWS, ("text", "label"), ("without", "")])
+    assert train(source, "--data.skip-bad-rows") == 0
+    held_out = json.loads((tmp_path / "model" / "metrics.json").read_text())["test"]
+    measured = tmp_path / "measured.json"
+    evaluate = ["evaluate", "--model", str(tmp_path / "model"), "--output", str(measured)]
+    assert main([*evaluate, "--data.source", str(source)]) == 0
+    assert json.loads(measured.read_text())["confusion"] == held_out["confusion"]
+    other = write_csv(tmp_path / "other.csv", [("goal", "a"), ("without", "")])  # not left out of rows it has not met
+    assert main([*evaluate, "--data.source", str(other)]) == 2
+    assert "row 2 (line 3): the label is missing" in capsys.readouterr().err
+
+
 def test_a_model_of_joined_labels_is_measured_on_rows_that_spell_them_otherwise(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,6 +128,7 @@ def load_rows(
     first_label: int | None = None,
     trained_on: str = "",
     merge_labels: bool = False,
+    skip_bad_rows: bool = False,
 ) -> tuple[Rows, bool]:
     """Returns labelled rows to measure a model on, and whether they are a test split.
 
@@ -135,13 +136,14 @@ def load_rows(
 
     Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
     first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. trained_on: their
-    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. merge_labels: as the
-    model's own config.merge_labels. Raises DataError as `load_corpus` does.
+    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. merge_labels,
+    skip_bad_rows: as in the model's own config, the second for the source that it was trained on. Raises DataError as
+    `load_corpus` does.
     """
     read = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
 
     def rows_of(table: Table) -> Rows:
-        return rows_of_table(table, label_names, first_label, merge_labels)
+        return rows_of_table(table, label_names, first_label, merge_labels, skip_bad_rows)
 
     train, test = read.splits.get("train"), read.splits.get("test")
     if test is None or (train is not None and is_unlabelled(test, label_names)):

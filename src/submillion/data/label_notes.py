@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from submillion.data.labels import number_of
+from submillion.data.labels import number_of, short
 from submillion.data.lookalikes import MISSING_WORDS, alike_groups, told_apart
 from submillion.data.notes import Note
 from submillion.data.tables import Table
@@ -25,10 +25,13 @@ def label_notes(counts: Mapping[str, int], merged: bool, names_are_given: bool) 
     the names come from a list, in which only its author can join two.
     """
     notes = [Note("labels", _counted(counts))]
-    for group in alike_groups(counts)[:MOST_NOTES]:
+    groups = alike_groups(counts)
+    for group in groups[:MOST_NOTES]:
         shown = ", ".join(f"{name} {counts[label]:,}" for name, label in zip(told_apart(group), group, strict=True))
         fix = "join them in the list of label names" if names_are_given or merged else "--data.merge-labels joins them"
         notes.append(Note("look alike", f"{shown}: {fix}"))
+    if len(groups) > MOST_NOTES:
+        notes.append(Note("look alike", f"and {len(groups) - MOST_NOTES:,} groups more"))
     for label in counts:
         if label.lower() in MISSING_WORDS:
             notes.append(
@@ -51,7 +54,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _listed(labels: Sequence[str], counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{escaped(label)} {counts[label]:,}" for label in labels)
+    return ", ".join(f"{escaped(short(label))} {counts[label]:,}" for label in labels)
 
 
 def joined_notes(labels: Sequence[str | None], name_of: Mapping[str, str], why: str) -> list[Note]:
@@ -62,7 +65,8 @@ def joined_notes(labels: Sequence[str | None], name_of: Mapping[str, str], why: 
         if counts[label]:
             shown, meant = told_apart([label, name])
             notes.append(Note("joined", f"{shown} ({counts[label]:,} rows) is read as {meant}: {why}"))
-    return notes[:MOST_NOTES]
+    more = [Note("joined", f"and {len(notes) - MOST_NOTES:,} labels more")] if len(notes) > MOST_NOTES else []
+    return notes[:MOST_NOTES] + more
 
 
 def repeats_header(table: Table) -> list[int]:
@@ -88,21 +92,23 @@ def header_notes(rows_of: Mapping[str, Sequence[int]], tables: Mapping[str, Tabl
     return notes
 
 
-def check_meant(labels: Sequence[str | None], table: Table) -> None:
+def check_meant(labels: Sequence[str | None], table: Table, few_rows_are_meant: bool) -> None:
     """Raises DataError for labels that cannot be classes, asking which column is meant: a measurement, an ID, a text.
 
-    These have one label for nearly each row, or many different numbers with a fraction.
+    These have one label for nearly each row, or many different numbers with a fraction. few_rows_are_meant: whether the
+    run is set up for a row or two of each label; then one name a row is no reason.
     """
     counts = Counter(label for label in labels if label is not None)
     rows, different = sum(counts.values()), len(counts)
     codes = sum(any(char.isdigit() for char in label) for label in counts) > 0.9 * different
-    one_a_row = 2 * different > rows and different >= (FEWEST_CODES if codes else FEWEST_NAMES)
+    fewest = FEWEST_CODES if codes else FEWEST_NAMES
+    one_a_row = 2 * different > rows and different >= fewest and (codes or not few_rows_are_meant)
     fractions = sum((number := number_of(label)) is not None and number != int(number) for label in counts)
     measured = different > MOST_FRACTIONS and 2 * fractions > different
     if not (one_a_row or measured):
         return
     _, column = table.columns
-    first = ", ".join(repr(label) for label in list(counts)[:4])
+    first = ", ".join(repr(short(label)) for label in list(counts)[:4])
     what = "a measurement" if fractions else "an ID or a text"
     raise DataError(
         f"{table.problems.where}: expected labels that many rows share, found {different:,} different ones in "

@@ -82,20 +82,16 @@ def labelled_rows(source: Source, config: DataConfig) -> Labelled:
     tables, notes = _labelled_tables(source, names)
     for table in tables.values():
         table.problems.fix = SKIP_FIX
-    headers = {split: repeats_header(table) for split, table in tables.items()}
-    if config.skip_bad_rows:
-        for split, header_rows in headers.items():
-            for row in header_rows:
-                tables[split].problems.add(f"{tables[split].at(row)}: the row repeats the header")
-    else:
-        notes += header_notes(headers, tables)
-    splits = {split: _read(table) for split, table in tables.items()}
+    splits: dict[str, _Split] = {}
     skipped: list[Skipped] = []
     if config.skip_bad_rows:  # before the names are taken from them
-        for split, part in splits.items():
-            splits[split], left_out = _usable(split, part)
+        for split, table in tables.items():
+            splits[split], left_out = _read_usable(split, table)
             skipped += left_out
-    names, splits, label_changes = _agreed_labels(splits, names, config.merge_labels)
+    else:
+        notes += header_notes({split: repeats_header(table) for split, table in tables.items()}, tables)
+        splits = {split: _read(table) for split, table in tables.items()}
+    names, splits, label_changes = _agreed_labels(splits, names, config)
     notes += label_changes
     first = first_number(
         [label for split in splits.values() for label in split.labels], names, splits["train"].table.problems
@@ -111,20 +107,24 @@ def labelled_rows(source: Source, config: DataConfig) -> Labelled:
     return Labelled(names, first, rows_of, (*listed, *notes), tuple(skipped))
 
 
-def rows_of_table(table: Table, names: Sequence[str], first: int | None, merge_labels: bool) -> Rows:
+def rows_of_table(
+    table: Table, names: Sequence[str], first: int | None, merge_labels: bool, skip_bad_rows: bool
+) -> Rows:
     """Returns the rows of a table whose label names are known.
 
-    first: the integer that stood for the first name in training, where these rows do not tell. Raises DataError with
-    every problem of the table.
+    first: the integer that stood for the first name in training, where these rows do not tell. merge_labels,
+    skip_bad_rows: as in training. Raises DataError with every problem of the table.
     """
     table.problems.fix = "fix: give these rows one of the model's labels, or remove them"
-    part = _read(table)
+    part = _read_usable("", table)[0] if skip_bad_rows else _read(table)
     labels: Sequence[str | None] = without_points(part.labels, names)
     if merge_labels:
         labels = _renamed(labels, alike_names(filter(None, labels), names))
-    first = first_number(labels, names, table.problems, first)
-    indices = label_indices(table, labels, names, first)
-    table.problems.check()
+    first = first_number(labels, names, part.table.problems, first)
+    indices = label_indices(part.table, labels, names, first)
+    if skip_bad_rows:
+        return Rows(_usable("", part)[0].texts, indices[indices >= 0])
+    part.table.problems.check()
     return Rows(part.texts, indices)
 
 
@@ -160,7 +160,7 @@ def _read(table: Table) -> _Split:
 
 
 def _agreed_labels(
-    splits: dict[str, _Split], names: tuple[str, ...], merge: bool
+    splits: dict[str, _Split], names: tuple[str, ...], config: DataConfig
 ) -> tuple[tuple[str, ...], dict[str, _Split], list[Note]]:
     """Returns the names, the splits with their labels as they are meant, and a note on each label that was joined."""
     every = without_points([label for split in splits.values() for label in split.labels], names)
@@ -168,17 +168,18 @@ def _agreed_labels(
     parts = dict(zip(splits, (every[start:end] for start, end in zip([0, *sizes], sizes, strict=False)), strict=True))
     train, notes = parts["train"], []
     if not names:
-        check_meant(train, splits["train"].table)
+        few_rows_are_meant = bool(config.unlabelled or config.label_template)
+        check_meant(train, splits["train"].table, few_rows_are_meant)
         same_number = one_spelling_a_number(train)
         notes += joined_notes(train, same_number, "the same number; if these are codes, list them: --data.label-names")
         parts["train"] = train = _renamed(train, same_number)
-        if merge:
+        if config.merge_labels:
             counts = Counter(filter(None, train))
             alike = {name: group[0] for group in alike_groups(counts) for name in group[1:]}
             notes += joined_notes(train, alike, "it looks alike (train rows): --data.merge-labels")
             parts["train"] = train = _renamed(train, alike)
         names = sorted_names(filter(None, train))
-    if merge:
+    if config.merge_labels:
         alike = alike_names(filter(None, (label for part in parts.values() for label in part)), names)
         for split, part in parts.items():
             notes += joined_notes(part, alike, f"it looks alike ({split} rows): --data.merge-labels")
@@ -189,6 +190,13 @@ def _agreed_labels(
 
 def _renamed(labels: Sequence[str | None], name_of: Mapping[str, str]) -> list[str | None]:
     return [label if label is None else name_of.get(label, label) for label in labels]
+
+
+def _read_usable(split: str, table: Table) -> tuple[_Split, list[Skipped]]:
+    """Returns the rows that can be used, but for unknown labels, and those that repeat the header or cannot be used."""
+    for row in repeats_header(table):
+        table.problems.add(f"{table.at(row)}: the row repeats the header")
+    return _usable(split, _read(table))
 
 
 def _usable(split: str, part: _Split) -> tuple[_Split, list[Skipped]]:

@@ -45,8 +45,8 @@ def label_text(value: Any) -> str | None:
     if isinstance(value, int):  # of a Decimal
         return str(value)
     if isinstance(value, list | tuple | set | frozenset | dict | np.ndarray):
-        raise ListLabel(f"{_short(repr(value))} is a list")
-    raise ValueError(f"{_short(repr(value))} is neither a number nor a name")
+        raise ListLabel(f"{short(repr(value))} is a list")
+    raise ValueError(f"{short(repr(value))} is neither a number nor a name")
 
 
 def _checked_name(name: str) -> str | None:
@@ -55,7 +55,7 @@ def _checked_name(name: str) -> str | None:
     if name and not any(char.isprintable() and not char.isspace() for char in name):
         raise ValueError(f"{name!a} has no character that can be seen")
     if _is_list_in_a_string(name):
-        raise ListLabel(f"{_short(repr(name))} is a list")
+        raise ListLabel(f"{short(repr(name))} is a list")
     return name or None
 
 
@@ -77,7 +77,8 @@ def _is_list_in_a_string(name: str) -> bool:
     return not inside or "," in inside or bool(re.fullmatch(r"[-+.\s]*[0-9][-+0-9.\s]*", inside))
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Returns a text of at most 60 characters, for a line that quotes it."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -96,12 +96,19 @@ def _source_of(
     notes = [Note("not used", _named(unused))] if unused else []
     for split in sorted(readers, key=["train", "validation", "test"].index):
         try:
-            splits[split] = readers[split]()
+            splits[split] = _with_label(readers[split]())
         except NoLabelColumn as error:
             if "train" not in splits:
                 raise
             notes.append(unlabelled_note(split, files.get(split, ""), str(error).partition(": ")[2].splitlines()[0]))
     return Source(splits, f"{described} ({_counted(splits)} rows)", notes=notes, files=files, **more)
+
+
+def _with_label(table: Table) -> Table:
+    """Returns the table. Raises NoLabelColumn for one of a text a line, which has no columns to pick from."""
+    if len(table.columns) < 2:
+        raise NoLabelColumn(f"{table.problems.where}: no label column, it is a text a line\nfix: a csv, tsv or jsonl")
+    return table
 
 
 def _named(names: list[str]) -> str:

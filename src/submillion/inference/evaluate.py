@@ -113,7 +113,10 @@ def rows_to_measure(
         text_column, label_column = text_column or own.text_column, label_column or own.label_column
     first_label, sha256 = known.get("first_label"), known.get("sha256", "")
     trained_rows = sha256 if overlap else ""
-    rows, own_test = load_rows(source, names, text_column, label_column, first_label, trained_rows, own.merge_labels)
+    skips = same_path and own.skip_bad_rows
+    rows, own_test = load_rows(
+        source, names, text_column, label_column, first_label, trained_rows, own.merge_labels, skips
+    )
     if own_test:
         return rows
     trained_on = sha256 == rows_sha256(rows, names) if sha256 else same_path
