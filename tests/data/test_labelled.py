@@ -160,6 +160,7 @@ ALIKE = [
     ["sport", "s\u0440ort"],  # a Cyrillic p
     ["not-toxic", "not toxic", "not_toxic"],
     ["soft", "so\u00adft"],
+    ["\u2764", "\u2764\ufe0f"],
     ["\u00c5", "A\u030a", "\u212b"],
     ["\u6f22", "\ufa47"],  # a compatibility ideograph
 ]
@@ -402,7 +403,13 @@ def test_a_label_that_training_does_not_have_is_left_out_of_the_test_rows() -> N
 def test_where_no_row_is_left_the_error_says_why() -> None:
     assert "the label is missing; 3 times in all" in error_of(rows_of([None] * 3), skip_bad_rows=True)
     error = error_of({"train": rows_of(["a", "b"]), "test": rows_of(["c", "d"])}, skip_bad_rows=True)
-    assert "label 'c' is none of a, b" in error
+    assert "label 'c' is none of a, b" in error and "fix: correct these rows, without them none is left" in error
+
+
+@pytest.mark.parametrize("labels", [[b"a", b"b", b"c"], [float("inf"), -float("inf")], ["a\ud83d", "\ude00b"]])
+def test_labels_that_are_unusable_for_one_reason_are_one_cause(labels: list[Any]) -> None:
+    assert f"row 1: the label {'holds' if isinstance(labels[0], str) else ''}" in error_of(rows_of(labels))
+    assert f"{len(labels)} times in all" in error_of(rows_of(labels))
 
 
 def test_a_file_that_breaks_off_is_refused_all_the_same(write: Callable[[str, str], Path]) -> None:

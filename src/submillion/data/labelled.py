@@ -36,6 +36,7 @@ from submillion.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 SKIP_FIX = "fix: correct or remove these rows, or leave them out with --data.skip-bad-rows"
+NONE_LEFT_FIX = "fix: correct these rows, without them none is left"
 MERGE_FIX = "or join labels that look alike with --data.merge-labels"
 
 
@@ -81,7 +82,7 @@ def labelled_rows(source: Source, config: DataConfig) -> Labelled:
     known_names = names = _agreed_names(source, config.label_names)
     tables, notes = _labelled_tables(source, names)
     for table in tables.values():
-        table.problems.fix = SKIP_FIX
+        table.problems.fix = NONE_LEFT_FIX if config.skip_bad_rows else SKIP_FIX
     splits: dict[str, _Split] = {}
     skipped: list[Skipped] = []
     if config.skip_bad_rows:  # before the names are taken from them

@@ -154,7 +154,7 @@ def _add_unusable(table: Table, index: int, error: ValueError) -> None:
         fix = "fix: one label a row, or another column with --data.label-column"
         table.problems.add(f"{problem}: several labels a text are not supported yet", "a label is a list", fix)
     else:
-        table.problems.add(problem)
+        table.problems.add(problem, kind=f"label {str(error).rpartition(' is ')[2]}")
 
 
 def without_points(labels: Sequence[str | None], names: Sequence[str]) -> list[str | None]:

@@ -19,9 +19,14 @@ def shape_of(name: str) -> str:
     space for any space, hyphen or underscore between words, and with letters that look Latin as Latin ones.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).lower())
-    text = "".join(char for char in text if unicodedata.category(char) not in ("Cf", "Cc") or char.isspace())
+    text = "".join(char for char in text if not _is_unseen(char))
     text = _JOINT.sub(" ", text.replace("_", " ").strip())
     return text.translate(_LATIN) if re.search("[a-z]", text) else text
+
+
+def _is_unseen(char: str) -> bool:
+    """Returns whether a character has no width: a control or a format character, or a choice of an emoji's style."""
+    return (unicodedata.category(char) in ("Cf", "Cc") and not char.isspace()) or char in "\ufe0e\ufe0f"
 
 
 def alike_groups(counts: Mapping[str, int]) -> list[list[str]]:
