@@ -172,6 +172,8 @@ def test_a_split_without_labels_is_told_and_does_not_stop_training(
     assert corpus.cut == ("test",) and len(corpus.train.texts) + len(corpus.test.texts) == 4
     rows_measured, is_test = load_rows(str(tmp_path / "news"), ("sport", "tech"))
     assert not is_test and len(rows_measured.texts) == 4
+    if name != "val":  # whose rows no evaluation reads
+        assert f"submillion predict {path}" in rows_measured.notes[0].text
 
 
 def test_a_file_of_a_text_a_line_has_no_labels(write: Write, tmp_path: Path) -> None:
@@ -259,6 +261,16 @@ def test_a_datasetdict_whose_test_labels_are_minus_one() -> None:
 )
 def test_what_is_a_dict_of_splits(data: object, expected: bool) -> None:
     assert is_splits(data) is expected
+
+
+def test_a_hub_data_set_with_splits_of_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"text": ["a goal", "a chip"], "label": ["sport", "tech"]}
+    parts = {name: datasets.Dataset.from_dict(rows) for name in ("training", "val", "dev", "Eval", "unsupervised")}
+    monkeypatch.setattr("submillion.data.sources._load_from_hub", lambda name, revision: datasets.DatasetDict(parts))
+    corpus = load_corpus(DataConfig(source="owner/name"), 0)
+    assert corpus.source == "owner/name (train 2, validation 2, test 2 rows)" and corpus.hub_id == "owner/name"
+    assert unused(corpus)[0].startswith("unsupervised, dev (")
 
 
 def test_two_of_one_split_in_a_dict_are_refused(write: Write) -> None:

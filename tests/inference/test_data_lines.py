@@ -167,6 +167,12 @@ def test_a_competitions_folder_trains_and_says_what_is_not_used(
     answer = ["--model", str(tmp_path / "model"), "--output", str(predictions)]
     assert main(["predict", str(folder / "test.csv"), *answer]) == 0  # what the note says to do
     assert len(predictions.read_text().splitlines()) == 3
+    capsys.readouterr()
+    assert main(["evaluate", "--data.source", str(folder), "--model", str(tmp_path / "model")]) == 0
+    output = capsys.readouterr().out
+    held_out = json.loads((tmp_path / "model" / "metrics.json").read_text())["test"]["rows"]
+    assert f"of {held_out} rows" in output and f"submillion predict {folder / 'test.csv'}" in output
+    assert "not used: sample_submission.csv" in output
 
 
 @pytest.mark.parametrize(

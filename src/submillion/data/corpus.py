@@ -9,7 +9,7 @@ import numpy as np
 from submillion.config import DataConfig
 from submillion.data.files import check_texts, iter_texts
 from submillion.data.labelled import Rows, is_unlabelled, labelled_rows, rows_of_table
-from submillion.data.notes import Note
+from submillion.data.notes import Note, unlabelled_note
 from submillion.data.skipping import Skipped
 from submillion.data.sources import read_source
 from submillion.data.splits import near_duplicate_groups, near_duplicates, stratified_group_split
@@ -146,9 +146,13 @@ def load_rows(
         return rows_of_table(table, label_names, first_label, merge_labels, skip_bad_rows)
 
     train, test = read.splits.get("train"), read.splits.get("test")
-    if test is None or (train is not None and is_unlabelled(test, label_names)):
-        return rows_of(read.splits["train"]), False
-    rows = rows_of(test)
+    notes = list(read.notes)
+    if test is not None and train is not None and is_unlabelled(test, label_names):
+        notes.append(unlabelled_note("test", read.files.get("test", ""), "no row has a label"))
+        test = None
+    if test is None:
+        return replace(rows_of(read.splits["train"]), notes=tuple(notes)), False
+    rows = replace(rows_of(test), notes=tuple(notes))
     if not trained_on or train is None:
         return rows, True
     try:

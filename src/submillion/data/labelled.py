@@ -48,6 +48,8 @@ class Rows:
     overlap: np.ndarray | None = None
     """Of a held-out split that the source itself has, bool [rows]: near duplicates of training rows. None of others:
     what is cut from the training rows has none, and of other files it is not known."""
+    notes: tuple[Note, ...] = ()
+    """Of rows to measure on: what their source holds and is not used."""
 
 
 @dataclass(frozen=True)

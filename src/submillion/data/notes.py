@@ -16,4 +16,4 @@ def unlabelled_note(split: str, file: str, why: str) -> Note:
     file: the path that holds it, empty where it is no file.
     """
     what = f"{file or f'the {split} split'} ({split} rows): {why}, so nothing is measured on it"
-    return Note("not used", f"{what}; for its answers, after training: submillion predict {file or 'FILE'}")
+    return Note("not used", f"{what}; for its answers: submillion predict {file or 'FILE'}")

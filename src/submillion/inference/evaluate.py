@@ -2,13 +2,14 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion.atomic import check_output, check_writable, write_atomically
 from submillion.console import terminal
 from submillion.data.corpus import Rows, held_out_rows, load_rows, rows_sha256
-from submillion.errors import DataError
+from submillion.errors import DataError, escaped
 from submillion.inference.calibration import calibration_metrics
 from submillion.inference.card import overlapping, refresh_card, render_robustness
 from submillion.inference.classifier import Classifier, open_classifier
@@ -71,6 +72,8 @@ def evaluate_source(
             )
         console = terminal(quiet=not world.is_first)
         _print_evaluation(console, metrics, f"{model} on {source}")
+        for note in rows.notes:
+            console.print(f"{note.heading}: {escaped(note.text)}", soft_wrap=True, highlight=False, markup=False)
         if output and world.is_first:
             with write_atomically(output) as file:
                 file.write(json.dumps(metrics, indent=2) + "\n")
@@ -130,7 +133,7 @@ def rows_to_measure(
     # Rows the model has trained on say nothing: take the same test rows as training did.
     if not known.get("test_cut", own.test_fraction > 0):
         raise DataError(f"{source}: the model has trained on all of its rows, so it cannot be measured on them")
-    return held_out_rows(rows, own.test_fraction, classifier.config.seed)
+    return replace(held_out_rows(rows, own.test_fraction, classifier.config.seed), notes=rows.notes)
 
 
 def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -> None:
