@@ -60,6 +60,25 @@ def test_the_advice_fits_each_cause():
     assert "rows" not in stopped.splitlines()[-1]
 
 
+def test_problems_of_parts_are_one_list_that_names_the_part():
+    whole = Problems("train-00000-of-00002.csv to train-00001-of-00002.csv")
+    for part in ("train-00000-of-00002.csv", "train-00001-of-00002.csv"):
+        problems = Problems(part)
+        problems.add("row 2 (line 3): the text is empty")
+        problems.add("row 4: byte 4 is not UTF-8", kind="not UTF-8", fix="fix: save it as UTF-8")
+        problems.add("the file is odd")
+        whole.take(problems, part)
+    assert whole.count == 6
+    assert whole.worded == [
+        "row 2 (line 3) of train-00000-of-00002.csv: the text is empty; 2 times in all, also row 2 (line 3) of "
+        "train-00001-of-00002.csv",
+        "row 4 of train-00000-of-00002.csv: byte 4 is not UTF-8; 2 times in all, also row 4 of "
+        "train-00001-of-00002.csv",
+        "the file is odd; 2 times in all",
+    ]
+    assert error_of(whole).endswith("fix: correct or remove these rows\nfix: save it as UTF-8")
+
+
 def test_every_place_is_known_with_its_reason():
     problems = Problems("a.csv")
     problems.add("row 3 (line 7): the text is empty")

@@ -49,8 +49,7 @@ def joined_parts(tables: Sequence[Table], names: Sequence[str], where: str) -> T
             )
     problems = Problems(where)
     for table, name in zip(tables, names, strict=True):
-        for place, wording in table.problems.by_place():
-            problems.add(f"{place} of {name}: {wording}")
+        problems.take(table.problems, name)
     columns = {column: [value for table in tables for value in table.columns[column]] for column in first.columns}
     rows = [row for table in tables for row in table.rows]
     lines = None if first.lines is None else [line for table in tables for line in table.lines or ()]

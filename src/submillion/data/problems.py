@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from submillion.errors import DataError
 
 SHOWN = 20  # causes worded in an error; the rest are counted
 FIRST_PLACES = 5  # rows named of one cause
-_PLACE = re.compile(r"(?:row (\d+)(?: \(line (\d+)\))?|line (\d+))(?: of ([^:\n]+))?: ", re.ASCII)
+_PLACE = re.compile(r"(?:row (\d+)(?: \(line (\d+)\))?|line (\d+))(?: of ([^:\n]+))?: ", re.ASCII)  # as of Place
 CORRECT_FILE = "fix: correct the file there, or save it again"
 
 
@@ -39,11 +39,11 @@ class Cause:
     def line(self) -> str:
         """Returns "row 2 (line 3): the text is empty; 5 times in all, also row 3 (line 4), ..."."""
         where = f"{self.places[0]}: " if self.places else ""
-        if self.count == 1 or not self.places:
+        if self.count == 1:
             return f"{where}{self.wording}"
-        others = [str(place) for place in self.places[1:FIRST_PLACES]]
-        more = ", ..." if self.count > FIRST_PLACES else ""
-        return f"{where}{self.wording}; {self.count:,} times in all, also {', '.join(others)}{more}"
+        others = ", ".join(str(place) for place in self.places[1:FIRST_PLACES])
+        also = f", also {others}" + (", ..." if len(self.places) > FIRST_PLACES else "") if others else ""
+        return f"{where}{self.wording}; {self.count:,} times in all{also}"
 
 
 @dataclass
@@ -77,6 +77,13 @@ class Problems:
         if match:
             row, line_of_row, line = (int(number or 0) for number in match.groups()[:3])
             cause.places.append(Place(row, line_of_row or line, match[4] or ""))
+
+    def take(self, others: "Problems", part: str) -> None:
+        """Adds the problems of a part of the file, which is a file of its own of that name."""
+        for kind, theirs in others.causes.items():
+            cause = self.causes.setdefault(kind, Cause(theirs.wording, theirs.fix))
+            cause.count += theirs.count
+            cause.places += [replace(place, part=part) for place in theirs.places]
 
     def stop(self, problem: str, fix: str = CORRECT_FILE) -> DataError:
         """Returns the error for a problem after which reading cannot go on, with those found before it."""
