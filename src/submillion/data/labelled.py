@@ -1,4 +1,4 @@
-"""From the tables of a source to texts and label indices.
+"""Texts and label indices from the tables of a source.
 
 The names are agreed on, labels that are one are joined, and bad rows are refused or left out.
 """
@@ -238,7 +238,7 @@ def _check_two_labels(train: Rows, names: Sequence[str], where: str) -> None:
 
 
 def _agreed_names(source: Source, given: Sequence[str]) -> tuple[str, ...]:
-    """The names known beforehand, () where there are none. Raises DataError where two lists differ."""
+    """Returns the names known beforehand, () where there are none. Raises DataError where two lists differ."""
     known, origin = tuple(given), "--data.label-names"
     if known:
         check_names(known, origin)

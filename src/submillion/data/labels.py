@@ -4,12 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from submillion.data.lookalikes import alike_names
-from submillion.data.problems import Problems
+from submillion.data.problems import SHOWN, Problems
 from submillion.data.tables import Table, is_missing
 from submillion.errors import DataError, did_you_mean, encodable
 
@@ -49,6 +50,7 @@ def label_text(value: Any) -> str | None:
     raise ValueError(f"{short(repr(value))} is neither a number nor a name")
 
 
+@lru_cache(maxsize=4096)  # a column holds few different names
 def _checked_name(name: str) -> str | None:
     if not encodable(name):
         raise ValueError("holds half of a surrogate pair, which is no character")
@@ -207,8 +209,11 @@ def label_indices(
         places |= {str(place + first): place for place in range(len(names))}
     places |= {label: places[name] for label, name in names_by_number(filter(None, labels), names).items()}
     indices = np.fromiter((-1 if label is None else places.get(label, -1) for label in labels), np.int64, len(labels))
-    unknown = {label for label in labels if label is not None} - places.keys()
-    wordings = {label: _outside(label, names, counted=first is not None) for label in unknown}
+    unknown = [label for label in dict.fromkeys(labels) if label is not None and label not in places]
+    wordings = {
+        label: _outside(label, names, counted=first is not None, with_hint=number < SHOWN)
+        for number, label in enumerate(unknown)
+    }
     for index in np.flatnonzero(indices < 0).tolist():
         label = labels[index]
         if label is not None:
@@ -224,15 +229,19 @@ def names_by_number(labels: Iterable[str], names: Sequence[str]) -> dict[str, st
     return {label: name_of[number] for label in set(labels) - set(names) if (number := number_of(label)) in name_of}
 
 
-def _outside(label: str, names: Sequence[str], counted: bool) -> str:
-    """Returns what to say of a label that is none of the names. counted: integers stand for places among the names."""
+def _outside(label: str, names: Sequence[str], counted: bool, with_hint: bool = True) -> str:
+    """Returns what to say of a label that is none of the names.
+
+    counted: integers stand for places among the names. with_hint: look for the name that is meant, which takes a
+    hundredth of a second.
+    """
     listed = ", ".join(names[:10]) + (f" ... ({len(names)} names)" if len(names) > 10 else "")
-    hint = "" if is_decimal(label) else did_you_mean(label, list(names))
+    hint = did_you_mean(label, list(names)) if with_hint and not is_decimal(label) else ""
     if label == "-1":
         hint = "; -1 marks a row without a label"
     elif label == str(len(names)) and counted:
         hint = "; labels count from 0, or are all of 1 to the number of names"
-    elif alike := alike_names([label], names):
+    elif with_hint and (alike := alike_names([label], names)):
         hint = f"; it looks like {alike[label]!r}, and is spelled otherwise"
     relation = f"outside 0 to {len(names) - 1}:" if counted and is_decimal(label) else "none of"
     return f"label {label!r} is {relation} {listed}{hint}"
