@@ -10,7 +10,7 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted((SRC / "submillion").rglob("*.py"))
 # From the bottom up: a module imports from its own floor and those below it.
 FLOORS = (
-    ("config", "errors", "atomic", "lfs", "seeds", "memory", "threads", "defaults", "forks"),
+    ("config", "console", "errors", "atomic", "lfs", "seeds", "memory", "threads", "defaults", "forks"),
     ("data",),
     ("model",),
     ("training",),

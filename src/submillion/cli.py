@@ -26,7 +26,7 @@ from submillion.config import (
     resolve,
     shown,
 )
-from submillion.errors import ConfigError, SubmillionError, did_you_mean
+from submillion.errors import ConfigError, SubmillionError, did_you_mean, escaped_lines
 
 USAGE = f"""\
 submillion {__version__}: fine-tune text classifiers with fewer than a million trainable parameters
@@ -222,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:  # a folder that cannot be written, a full disk
-        print(f"submillion: error: {error}", file=sys.stderr)
+        print(f"submillion: error: {escaped_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("submillion: interrupted", file=sys.stderr)

@@ -97,6 +97,10 @@ class DataConfig:
     label_names: tuple[str, ...] = ()
     """Names of the labels in order. Empty: the source's own. A label outside the list is an error.
     A recipe's names go with its source: with another --data.source they are empty unless given too."""
+    merge_labels: bool = False
+    """Read labels that look alike (sport, Sport, an invisible space) as one: the most frequent spelling."""
+    skip_bad_rows: bool = False
+    """Leave out rows that cannot be used, such as those without a label; skipped.csv in output.dir lists them."""
     validation_fraction: float = 0.05
     """Share of the training rows kept for choosing the best step; cut by label and by group of near-equal texts."""
     test_fraction: float = 0.2

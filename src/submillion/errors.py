@@ -1,9 +1,30 @@
 """The errors a user can cause. Each says what was expected, what was found and the likely fix; the commands print the
 text alone, without a traceback, and exit with code 2."""
 
+import re
+
+# C0, DEL and C1, the marks that turn the direction of a line, line and paragraph separators, halves of surrogate pairs.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    r"""Returns the text with each control character as its escape, such as \x1b: a terminal acts on none of it."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def escaped_lines(text: str) -> str:
+    """Returns what `escaped` does, line by line: line breaks stay."""
+    return "\n".join(map(escaped, text.split("\n")))
+
 
 class SubmillionError(Exception):
-    """Base of every error whose cause lies in the input, not in this package."""
+    """Base of every error whose cause lies in the input, not in this package.
+
+    Its text may quote names, labels and texts of any file: control characters in these are shown escaped.
+    """
+
+    def __str__(self) -> str:
+        return escaped_lines(super().__str__())
 
 
 class ConfigError(SubmillionError):

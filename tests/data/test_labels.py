@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,12 @@ def table_of(labels, names=()):
         (-1, "-1"),
         (True, "True"),
         (np.bool_(False), "False"),
+        (0.5, "0.5"),
+        (np.float32(0.1), "0.1"),
+        (0.1, "0.1"),
+        (-2.25, "-2.25"),
+        (Decimal("3.0"), "3"),
+        (Decimal("0.5"), "0.5"),
         (" World ", "World"),
         ("", None),
         ("  ", None),
@@ -39,10 +47,60 @@ def test_one_spelling(value, text):
     assert label_text(value) == text
 
 
-@pytest.mark.parametrize("value", [0.5, [1], {"a": 1}, float("inf"), b"a"])
-def test_neither_integer_nor_name(value):
-    with pytest.raises(ValueError, match="is neither an integer nor a name"):
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), b"a", object(), Decimal("Infinity"), 1 + 2j])
+def test_neither_number_nor_name(value):
+    with pytest.raises(ValueError, match="is neither a number nor a name"):
         label_text(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1],
+        ["sport", "tech"],
+        ("a", "b"),
+        {"a": 1},
+        {"a", "b"},
+        np.array(["a", "b"]),
+        "['sport', 'tech']",
+        "['sport' 'tech']",  # as numpy writes it
+        '["sport", "tech"]',
+        "[sport, tech]",
+        "['sport']",
+        "{'sport': 1, 'tech': 0}",
+        "{sport,tech}",  # as PostgreSQL writes it
+        "('sport', 'tech')",
+        "(1, 2)",
+        "[1, 0, 1]",
+        "[1 0 1]",
+        "[3]",
+        "[]",
+        "{}",
+        " ['sport', 'tech'] ",
+    ],
+)
+def test_a_list_is_named_in_any_writing(value):
+    with pytest.raises(ValueError, match="is a list"):
+        label_text(value)
+
+
+@pytest.mark.parametrize(
+    "name", ["[sport]", "(other)", "(a, b)", "[...]", "sport, tech", "[", "()", "{x}", "a [b, c]", "(1)", "[a] or [b]"]
+)
+def test_a_name_with_brackets_is_a_name(name):
+    assert label_text(name) == name
+
+
+@pytest.mark.parametrize("name", ["\ud83d", "sport \ude00", "a\udc80b"])
+def test_half_a_surrogate_pair_is_no_label(name):
+    with pytest.raises(ValueError, match="holds half of a surrogate pair"):
+        label_text(name)
+
+
+@pytest.mark.parametrize("name", ["\u200b", "\ufeff", "\u200d\u2060", "\x00", "\xad", "\u200b \u200b"])
+def test_a_label_that_nobody_can_see_is_no_label(name):
+    with pytest.raises(ValueError, match="no character that can be seen"):
+        label_text(name)
 
 
 def test_integers_are_sorted_by_number_and_names_as_strings():
@@ -106,11 +164,11 @@ def test_a_class_labels_integers_count_from_0_even_where_its_names_are_integers(
 
 def test_problems_name_the_row_and_the_nearest_name():
     names = ["World", "Sports", "Business", "Sci/Tech"]
-    indices, problems = encode(["Sport", 4, None, 0.5, 3, 0], names)
+    indices, problems = encode(["Sport", 4, None, [1], 3, 0], names)
     assert indices.tolist() == [-1, -1, -1, -1, 3, 0]
     assert problems.worded == [
         "row 3: the label is missing",
-        "row 4: the label 0.5 is neither an integer nor a name",
+        "row 4: the label [1] is a list: several labels a text are not supported yet",
         "row 1: label 'Sport' is none of World, Sports, Business, Sci/Tech; did you mean Sports?",
         "row 2: label '4' is outside 0 to 3: World, Sports, Business, Sci/Tech; labels count from 0, or are all of 1 "
         "to the number of names",

@@ -32,7 +32,7 @@ def test_a_folder_with_any_of_the_splits(write, tmp_path):
     assert list(source.splits) == ["train"]
     write("news/test.jsonl", '{"text": "Cup final", "label": "Sports"}\n')
     pq.write_table(pa.table({"text": ["Shares up"], "label": ["Business"]}), tmp_path / "news/dev.parquet")
-    write("news/training.csv", "other")
+    write("news/trained.csv", "other")
     source = read_source(DataConfig(source=str(tmp_path / "news")))
     assert {name: table.columns["text"] for name, table in source.splits.items()} == {
         "train": ["Oil climbs", "Late goal wins"],
@@ -85,8 +85,8 @@ def test_splits_in_memory_and_in_a_pickle(write):
 
 
 def test_a_problem_in_memory_names_its_split():
-    with pytest.raises(DataError, match=r"data\['test'\]: no label column"):
-        read_source(DataConfig(), {"train": [("a", 1)], "test": {"text": ["a"]}})
+    with pytest.raises(DataError, match=r"data\['test'\]: no text column"):
+        read_source(DataConfig(), {"train": [("a", 1)], "test": {"words": ["a"], "label": [1]}})
 
 
 def test_the_bbc_articles():

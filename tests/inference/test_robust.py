@@ -224,3 +224,10 @@ def test_a_scale_out_of_range_is_refused(
     where += ["--data.source", str(fresh_csv)] if command == "evaluate" else []
     assert main([command, *where, "--model", str(trained.folder), "--adapter-scale", "3"]) == 2
     assert "expected 0 to 2" in capsys.readouterr().err
+
+
+def test_labels_that_are_numbers_are_those_of_the_model_however_they_are_written(tmp_path: Path) -> None:
+    source = tmp_path / "other.csv"
+    source.write_text("text,label\na,0\nb,0.50\nc,1\nd,7\n")
+    rows, others = _shifted(str(source), ("0.0", "0.5", "1.0"), {})
+    assert rows.labels.tolist() == [0, 1, 2] and others == 1

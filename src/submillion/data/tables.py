@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from submillion.data.problems import Place, Problems
 from submillion.errors import DataError, did_you_mean, encodable
 
 if TYPE_CHECKING:
@@ -12,42 +13,14 @@ if TYPE_CHECKING:
 
 TEXT_NAMES = ("text", "sentence", "content", "document", "review", "article", "headline")
 LABEL_NAMES = ("label", "labels", "category", "class", "class index", "target", "topic", "label_text")
-SHOWN = 20  # problems worded in an error; the rest are counted
+
+
+class NoLabelColumn(DataError):
+    """A table that has a text column, and no label column."""
+
 
 Pick = Callable[[list[str], list[str]], list[str]]
 """From all column names and the names of the string columns among them: the names of the columns to read."""
-
-
-@dataclass
-class Problems:
-    """What is wrong with one file, collected so that one error names it all."""
-
-    where: str
-    fix: str = "every row needs a text and, but for prediction, one of the labels: correct or remove these rows"
-    worded: list[str] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, problem: str) -> None:
-        self.count += 1
-        if len(self.worded) < SHOWN:
-            self.worded.append(problem)
-
-    def stop(self, problem: str) -> DataError:
-        """The error for a problem after which reading cannot go on, with those found before it."""
-        self.count += 1
-        self.worded.append(f"{problem}; reading stopped here")
-        return self.error()
-
-    def error(self) -> DataError:
-        lines = [f"{self.where}: {self.count:,} problem{'s' if self.count > 1 else ''}", *self.worded]
-        if self.count > len(self.worded):
-            lines.append(f"and {self.count - len(self.worded):,} more")
-        return DataError("\n  ".join(lines) + f"\n{self.fix}")
-
-    def check(self) -> None:
-        """Raise DataError where anything was found."""
-        if self.count:
-            raise self.error()
 
 
 @dataclass
@@ -63,10 +36,29 @@ class Table:
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names that the source itself gives to a column's integers."""
 
+    parts: Sequence[str] | None = None
+    """The file of each row, where the table stands in several."""
+
+    def place(self, index: int) -> Place:
+        """Returns where the row at an index of the columns stands."""
+        line = self.lines[index] if self.lines is not None else 0
+        return Place(self.rows[index], line, self.parts[index] if self.parts is not None else "")
+
     def at(self, index: int) -> str:
-        """'row 3 (line 4)' for the row at an index of the columns."""
-        line = f" (line {self.lines[index]})" if self.lines is not None else ""
-        return f"row {self.rows[index]}{line}"
+        """Returns 'row 3 (line 4)' for the row at an index of the columns."""
+        return str(self.place(index))
+
+    def only(self, indices: Sequence[int]) -> "Table":
+        """Returns the rows at some indices, without the problems that were found so far."""
+        columns = {name: [values[index] for index in indices] for name, values in self.columns.items()}
+        lines = None if self.lines is None else [self.lines[index] for index in indices]
+        parts = None if self.parts is None else [self.parts[index] for index in indices]
+        problems = Problems(self.problems.where, self.problems.fix)
+        return Table(columns, problems, [self.rows[index] for index in indices], lines, self.label_names, parts)
+
+    def places(self) -> list[Place]:
+        """Returns where each row stands."""
+        return [self.place(index) for index in range(len(self.rows))]
 
 
 def is_missing(value: Any) -> bool:
@@ -105,17 +97,18 @@ def find_column(columns: list[str], role: str, given: str, where: str, flag: str
     if given:
         if given in columns:
             return given
-        raise DataError(
+        raise (NoLabelColumn if role == "label" else DataError)(
             f"{where}: no column {given!r} ({flag}); the columns are {', '.join(columns)}{did_you_mean(given, columns)}"
         )
     known = TEXT_NAMES if role == "text" else LABEL_NAMES
     exact = [column for column in columns if column.lower() == role]
-    found = exact or [column for column in columns if column.lower() in known]
-    if len(found) == 1:
-        return found[0]
-    what = f"several columns could be the {role}: {', '.join(found)}" if found else f"no {role} column"
+    candidates = exact or [column for column in columns if column.lower() in known]
+    if len(candidates) == 1:
+        return candidates[0]
+    what = f"several columns could be the {role}: {', '.join(candidates)}" if candidates else f"no {role} column"
     name_it = f"name it with {flag} NAME" + (", or name several to be joined: A,B" if role == "text" else "")
-    raise DataError(
+    kind = NoLabelColumn if role == "label" and not candidates else DataError
+    raise kind(
         f"{where}: {what}; expected one of {', '.join(known)}, found the columns {', '.join(columns)}; {fix or name_it}"
     )
 
@@ -188,7 +181,7 @@ def from_arrow(table: "pa.Table", pick: Pick, problems: Problems, first_row: int
             columns[name] = table.column(name).to_pylist()
         except UnicodeDecodeError:
             raw = table.column(name).cast(pa.large_binary()).to_pylist()
-            columns[name] = [_decoded(value, row, problems) for row, value in zip(rows, raw, strict=True)]
+            columns[name] = [_decoded(value, row, name, problems) for row, value in zip(rows, raw, strict=True)]
     return Table(columns, problems, rows, label_names=class_label_names(schema.metadata))
 
 
@@ -199,13 +192,14 @@ def _is_string(kind: "pa.DataType") -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
 
 
-def _decoded(value: bytes | None, row: int, problems: Problems) -> str | None:
+def _decoded(value: bytes | None, row: int, column: str, problems: Problems) -> str | None:
     if value is None:
         return None
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        problems.add(f"row {row}: byte {error.start + 1} of the text (0x{value[error.start]:02x}) is not UTF-8")
+        byte = f"byte {error.start + 1} of column {column!r} (0x{value[error.start]:02x})"
+        problems.add(f"row {row}: {byte} is not UTF-8", kind=f"{column!r} is not UTF-8")
         return value.decode(errors="replace")
 
 

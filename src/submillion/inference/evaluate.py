@@ -2,15 +2,18 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion.atomic import check_output, check_writable, write_atomically
+from submillion.console import terminal
 from submillion.data.corpus import Rows, held_out_rows, load_rows, rows_sha256
-from submillion.errors import DataError
+from submillion.errors import DataError, escaped
 from submillion.inference.calibration import calibration_metrics
 from submillion.inference.card import overlapping, refresh_card, render_robustness
 from submillion.inference.classifier import Classifier, open_classifier
+from submillion.inference.data_lines import macro_f1_shown
 from submillion.inference.robust import (
     RobustnessOptions,
     check_options,
@@ -44,8 +47,6 @@ def evaluate_source(
     Prints a table by label and returns the metrics; writes them as JSON to `output` if given. With robustness, noise,
     style, shift and attack are measured too, plotted, and written into the model's card. Raises SubmillionError.
     """
-    from rich.console import Console
-
     with join() as world:
         if output:
             shift = robustness.shift if robustness else "none"
@@ -69,8 +70,10 @@ def evaluate_source(
             metrics["robustness"] = measure_robustness(
                 classifier, rows, robustness, batch_size, world, text_column, label_column
             )
-        console = Console(quiet=not world.is_first)
+        console = terminal(quiet=not world.is_first)
         _print_evaluation(console, metrics, f"{model} on {source}")
+        for note in rows.notes:
+            console.print(f"{note.heading}: {escaped(note.text)}", soft_wrap=True, highlight=False, markup=False)
         if output and world.is_first:
             with write_atomically(output) as file:
                 file.write(json.dumps(metrics, indent=2) + "\n")
@@ -113,7 +116,10 @@ def rows_to_measure(
         text_column, label_column = text_column or own.text_column, label_column or own.label_column
     first_label, sha256 = known.get("first_label"), known.get("sha256", "")
     trained_rows = sha256 if overlap else ""
-    rows, own_test = load_rows(source, names, text_column, label_column, first_label, trained_rows)
+    skips = same_path and own.skip_bad_rows
+    rows, own_test = load_rows(
+        source, names, text_column, label_column, first_label, trained_rows, own.merge_labels, skips
+    )
     if own_test:
         return rows
     trained_on = sha256 == rows_sha256(rows, names) if sha256 else same_path
@@ -127,7 +133,7 @@ def rows_to_measure(
     # Rows the model has trained on say nothing: take the same test rows as training did.
     if not known.get("test_cut", own.test_fraction > 0):
         raise DataError(f"{source}: the model has trained on all of its rows, so it cannot be measured on them")
-    return held_out_rows(rows, own.test_fraction, classifier.config.seed)
+    return replace(held_out_rows(rows, own.test_fraction, classifier.config.seed), notes=rows.notes)
 
 
 def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -> None:
@@ -146,8 +152,10 @@ def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -
     console.print(table)
     console.print(
         f"accuracy [bold]{metrics['accuracy']:.2%}[/bold] of {metrics['rows']:,} rows, "
-        f"macro-F1 {metrics['macro_f1']:.4f}, loss {metrics['loss']:.4f}, {metrics['rows_per_second']:.0f} rows/s",
+        f"macro-F1 {escape(macro_f1_shown(metrics))}, loss {metrics['loss']:.4f}, "
+        f"{metrics['rows_per_second']:.0f} rows/s",
         highlight=False,
+        soft_wrap=True,
     )
     for told in overlapping("test", metrics):
         console.print(told, highlight=False, soft_wrap=True)

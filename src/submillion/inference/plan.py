@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from submillion.config import Config, Resolved
+from submillion.console import terminal
 from submillion.errors import BaseModelError, ConfigError
 from submillion.model.base import find_base
 from submillion.model.budget import TARGET_SETS, Plan, check_budget, rank_table, resolve_rank
@@ -34,12 +35,10 @@ def show_plan(resolved: Resolved, labels: int | None = None) -> None:
 
     labels: number of labels, needed where the recipe does not name them. Raises ConfigError where it is not known.
     """
-    from rich.console import Console
-
     num_labels = labels or len(resolved.config.data.label_names)
     if not num_labels:
         raise ConfigError("how many labels?\nfix: add --labels N, or --data.label-names A B ...")
-    console = Console()
+    console = terminal()
     shape = base_shape(resolved.config)
     config, budget = resolved.config, resolved.config.budget
     ranks = rank_table(shape, config.lora, num_labels, budget, config.model.ngram_buckets)

@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 
 from submillion.atomic import check_output, write_atomically
+from submillion.console import terminal
 from submillion.data.files import check_texts, find_input, iter_texts, stream_texts
 from submillion.errors import ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
@@ -41,11 +42,9 @@ def predict_file(
     flushed chunk by chunk; what else there is to say then goes to standard error. Under torchrun the processes share
     the rows of each chunk and the first writes the file. Raises SubmillionError.
     """
-    from rich.console import Console
-
     format = answer_format(format, output, scores)
     with join() as world:
-        console = Console(quiet=not world.is_first, stderr=output == STANDARD)
+        console = terminal(quiet=not world.is_first, stderr=output == STANDARD)
         input = input or find_input(model if is_checkpoint(model) else find_artefact(model).parent)
         if input == STANDARD and world.size > 1:
             raise ConfigError("standard input can only be read by one process\nfix: without torchrun, or give a file")

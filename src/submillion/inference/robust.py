@@ -11,7 +11,7 @@ import numpy as np
 
 from submillion.config import DataConfig
 from submillion.data.corpus import Rows
-from submillion.data.labels import raw_labels, without_points
+from submillion.data.labels import names_by_number, raw_labels, without_points
 from submillion.data.sources import read_source
 from submillion.data.tables import Pick, checked_texts, pick_text_and_label
 from submillion.errors import ConfigError, DataError
@@ -132,7 +132,8 @@ def _shifted(
     text_column, label_column = table.columns
     found_labels = without_points(raw_labels(table, label_column), [*names, *label_map])
     seen = sorted({label or "" for label in found_labels})
-    labels = [label_map.get(label or "", label or "") for label in found_labels]
+    same_number = names_by_number(filter(None, found_labels), names)
+    labels = [label_map.get(label or "", same_number.get(label or "", label or "")) for label in found_labels]
     texts = checked_texts(table, text_column)
     table.problems.check()
     kept = [row for row, label in enumerate(labels) if label in names]

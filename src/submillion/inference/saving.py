@@ -6,12 +6,15 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from submillion.atomic import write_together
 from submillion.config import to_mapping, to_toml
 from submillion.data.corpus import Corpus
+from submillion.data.skipping import FILE_NAME as SKIPPED
+from submillion.data.skipping import skipped_csv
 from submillion.errors import ConfigError, SavingError
 from submillion.inference.card import FILE_NAME as CARD
 from submillion.inference.card import render_card, short_name
@@ -44,8 +47,9 @@ def check_room(run: Run) -> None:
     words = sum(len(word.encode()) + 1 for word in spelling.words) if spelling else 0
     model = 4 * run.plan.trainable + len(run.tokenizer.to_str().encode()) + words
     counts = 8 * len(run.corpus.label_names) ** 2  # confusion matrices in metrics.json
+    skipped = len(skipped_csv(run.corpus.skipped))
     needed = {
-        "--output.dir": (Path(output.dir), 2 * model + counts + _TEXTS_BYTES + _PLOTS_BYTES),
+        "--output.dir": (Path(output.dir), 2 * model + counts + skipped + _TEXTS_BYTES + _PLOTS_BYTES),
         "--output.assets": (Path(output.assets), _PLOTS_BYTES),
     }
     by_disk: dict[int, list[str]] = {}
@@ -110,6 +114,7 @@ def _contents(run: Run, metrics: dict[str, Any], result: FitResult, plots: Mappi
         "history.jsonl": "".join(json.dumps(record) + "\n" for record in result.history),
         "metrics.json": json.dumps(metrics, indent=2) + "\n",
         "config.toml": to_toml(config),
+        **({SKIPPED: skipped_csv(corpus.skipped)} if corpus.skipped else {}),
         CARD: render_card(config, artefact.base, corpus, run.plan, metrics, list(plots)),
         MODEL: artefact.content(),
     }
@@ -119,9 +124,13 @@ def _save_model(contents: Contents, folder: Path) -> None:
     """Writes the model's folder; where that fails, another one in its place. Raises SavingError, which names it."""
     try:
         _write(contents, folder)
-        return
     except OSError as error:
         first = error
+    else:
+        if SKIPPED not in contents:
+            with suppress(OSError):
+                (folder / SKIPPED).unlink(missing_ok=True)  # an earlier run's
+        return
     problem = f"--output.dir {folder}: the trained model cannot be saved there: {_reason(first)}"
     tried = []
     for place in _other_places(folder):

@@ -16,7 +16,9 @@ import numpy as np
 
 from submillion.atomic import check_writable, write_atomically
 from submillion.config import IN_MEMORY, Config, Resolved, print_config, resolve, without_effect
-from submillion.data.corpus import Corpus, Rows, load_corpus
+from submillion.console import terminal
+from submillion.data.corpus import Corpus, load_corpus
+from submillion.data.skipping import FILE_NAME as SKIPPED
 from submillion.data.spelling import Spelling
 from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.defaults import own_settings
@@ -32,6 +34,7 @@ from submillion.inference.card import (
 )
 from submillion.inference.classifier import Classifier
 from submillion.inference.cross_validation import CrossValidated, cross_validate
+from submillion.inference.data_lines import data_lines, macro_f1_shown, skipped_counts, splits_of, why_none
 from submillion.inference.learning import LEAST_LEARNED, Learned, Run, add_ngrams, learn, name_sentences
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.predict import predict_file
@@ -92,9 +95,7 @@ def train_resolved(resolved: Resolved, data: object = None, summary: bool = True
 
 
 def _train(resolved: Resolved, data: object, summary: bool, world: World) -> TrainResult:
-    from rich.console import Console
-
-    console, output = Console(quiet=not world.is_first or is_quiet()), resolved.config.output
+    console, output = terminal(quiet=not world.is_first or is_quiet()), resolved.config.output
     print_config(resolved, console)
     if output.tensorboard:
         check_tensorboard()
@@ -127,6 +128,8 @@ def _measured_and_saved(
     output, world, result = run.config.output, run.world, learned.result
     metrics |= _measured(run, learned, crossed)
     metrics |= {name: getattr(result, name) for name in ("best_step", "steps", "planned_steps", "interrupted")}
+    if run.corpus.skipped:
+        metrics["skipped"] = skipped_counts(run.corpus)
     metrics["parameters"] = _parameter_counts(run.network, run.plan)
     metrics["rows_per_second"] = round(result.rows_per_second, 2)
     metrics["training_seconds"] = round(seconds, 2)  # cross-validation, self-training and validations included
@@ -189,7 +192,7 @@ def _prepared(config: Config, data: object, world: World, console: "Console") ->
     def encoded(texts: Sequence[str]) -> Tokens:
         return tokenizer.encode(texts, config.model.max_length, content=config.model.ngram_buckets > 0)
 
-    train, validation, test = (TokenRows(encoded(rows.texts), rows.labels) for rows in _splits(corpus).values())
+    train, validation, test = (TokenRows(encoded(rows.texts), rows.labels) for rows in splits_of(corpus).values())
     unlabelled = encoded(corpus.unlabelled)
     known = Tokens.joined([train.tokens, unlabelled])
     config = replace(config, model=replace(config.model, window=_window(config, tokenizer, known)))
@@ -246,7 +249,7 @@ def _measured(run: Run, learned: Learned, crossed: CrossValidated | None) -> dic
         found = classification_metrics(crossed.logits, crossed.labels, run.corpus.label_names)
         metrics["cross_validation"] = {"folds": crossed.folds} | found
     for name, rows in splits.items():
-        overlap = _splits(run.corpus)[name].overlap
+        overlap = splits_of(run.corpus)[name].overlap
         metrics[name] = classification_metrics(logits[name], rows.labels, run.corpus.label_names, overlap)
         for key, divisor in (("ece_uncalibrated", 1.0), ("ece", metrics["temperature"])):
             probabilities = softmax(logits[name].astype(np.float64) / divisor, axis=1)
@@ -299,26 +302,11 @@ def _check_own(folder: Path) -> None:
 
 
 def _print_run(console: "Console", config: Config, corpus: Corpus, compute: Compute, world: World) -> None:
-    sizes = ", ".join(f"{len(rows.texts):,} {name}" for name, rows in _splits(corpus).items())
-    lines = [f"data       {corpus.source}: {sizes}", f"precision  {compute.precision}: {compute.reason}"]
+    lines = [*data_lines(config, corpus), f"precision  {compute.precision}: {compute.reason}"]
     lines += [f"kernels    {kernels.built().reason}"] if compute.device.type == "cpu" else []
     lines += [f"processes  {world.size}, each with its share of every batch"] if world.size > 1 else []
-    if corpus.unlabelled:
-        by = f" of {config.data.teacher}" if config.data.teacher else ""
-        lines.append(
-            f"unlabelled {config.data.unlabelled}: {len(corpus.unlabelled):,} texts, to get labels{by} and train"
-        )
-    for name, rows in _splits(corpus).items():
-        if rows.overlap is not None and rows.overlap.any():
-            held_out = f"{rows.overlap.sum():,} of the {len(rows.texts):,} {name} rows"
-            lines.append(f"overlap    {held_out} are near duplicates of training rows: measured apart too")
-    lines += [f"terms      {corpus.notice}"] if corpus.notice else []
     lines += [f"no effect  {line}" for line in without_effect(config, len(corpus.validation.texts))]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
-
-
-def _splits(corpus: Corpus) -> dict[str, Rows]:
-    return {"training": corpus.train, "validation": corpus.validation, "test": corpus.test}
 
 
 def _print_example(console: "Console", tokenizer: Tokenizer, rows: TokenRows, corpus: Corpus, seed: int) -> None:
@@ -353,9 +341,11 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
     for split in ("test", "validation"):
         if split in metrics:
             yield f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['rows']:,} rows"
-            yield f"{split} macro-F1", f"{metrics[split]['macro_f1']:.4f}"
+            yield f"{split} macro-F1", macro_f1_shown(metrics[split])
             for told in overlapping(split, metrics[split]):
                 yield f"{split} overlap", told
+        else:
+            yield f"{split} rows", why_none(split, trained.classifier.config.data)
     if found := metrics.get("cross_validation"):
         low, high = wilson_interval(found["accuracy"], found["rows"])
         told = f"{found['accuracy']:.1%} of {found['rows']:,} rows, by {found['folds']} models that had not learned"
@@ -375,6 +365,8 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
         yield "prediction", f"in int8, and in bf16 for rows close between two labels ({metrics['int8']['again']:.1%})"
     if metrics.get("label_names", {}).get("read"):
         yield "label names", "trained it too, as texts"
+    if "skipped" in metrics:
+        yield "skipped", f"{sum(metrics['skipped'].values()):,} rows, listed in {folder / SKIPPED}"
     if "self_labelled" in metrics:
         yield "self-labelled", f"{metrics['self_labelled']:,} unlabelled texts trained it too"
     if "teacher_labelled" in metrics:
@@ -397,8 +389,6 @@ def _summary(trained: TrainResult, predictions: Path | None) -> Iterator[tuple[s
 
 def quickstart(resolved: Resolved) -> None:
     """Trains, then predicts the test rows from a file with the saved model, as a newcomer would; shows the result."""
-    from rich.console import Console
-
     corpus = load_corpus(resolved.config.data, resolved.config.seed)
     if not corpus.test.texts:
         raise ConfigError("the quickstart predicts held-out rows\nfix: leave out --data.test-fraction 0")
@@ -412,4 +402,4 @@ def quickstart(resolved: Resolved) -> None:
         output = Path("predictions.csv")
         predict_file(unlabelled, trained.folder, output)
         if world.is_first:
-            print_summary(trained, Console(), output)
+            print_summary(trained, terminal(), output)

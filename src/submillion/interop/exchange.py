@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from submillion.atomic import write_folder_atomically
+from submillion.console import terminal
 from submillion.data.tokenizer import Tokenizer
 from submillion.errors import ConfigError
 from submillion.inference.classifier import load_network, own_base
@@ -28,8 +29,6 @@ def export_model(model: Path, to: str, folder: Path, base: str = "") -> None:
     to: a key of WRITERS. base: where the pretrained encoder is now, if not where it was in training. Raises
     SubmillionError where the format cannot hold the model or the folder holds other files.
     """
-    from rich.console import Console
-
     artefact = Artefact.load(model)
     found = own_base(artefact, base)
     if folder.exists() and folder.samefile(found.folder):
@@ -41,7 +40,7 @@ def export_model(model: Path, to: str, folder: Path, base: str = "") -> None:
     temperature = artefact.calibration["temperature"]
     if temperature != 1.0:
         lines.append(f"  the logits are uncalibrated there: divide them by {temperature} before the softmax")
-    Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    terminal().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def _to_peft(artefact: Artefact, base: Base, folder: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from submillion.atomic import check_replaceable, write_folder_atomically
+from submillion.console import terminal
 from submillion.data.corpus import Rows
 from submillion.data.tokenizer import Tokens
 from submillion.errors import ConfigError, DataError, ExportError
@@ -275,7 +276,6 @@ def _metadata(classifier: Classifier) -> dict[str, str]:
 def _print_report(report: OnnxReport, folder: Path, int8: bool, names: list[str]) -> None:
     """Prints what was written and how it was checked. names: the files beside model.onnx."""
     import onnxruntime
-    from rich.console import Console
 
     kind = "int8" if int8 else "fp32"
     size = (folder / "model.onnx").stat().st_size / 1e6
@@ -294,9 +294,9 @@ def _print_report(report: OnnxReport, folder: Path, int8: bool, names: list[str]
             "note     texts are corrected before they are tokenized: docs/onnx.md has how, with words.txt. optimum and "
             "transformers.js would not do it, so there is no config.json for them"
         )
-    Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    terminal().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
     if report.points_lost > LOUD_POINTS:
-        Console(stderr=True).print(
+        terminal(stderr=True).print(
             f"WARNING: {kind} loses {report.points_lost:.2f} points of accuracy on these rows\n"
             "fix: export without --int8, unless its size and speed are worth that",
             style="bold red",

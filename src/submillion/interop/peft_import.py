@@ -14,6 +14,7 @@ from torch import Tensor
 
 from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.config import TARGETS, Config, DataConfig, LoraConfig, ModelConfig, TrainConfig, to_mapping, to_toml
+from submillion.console import terminal
 from submillion.data.vocabulary import files_hash
 from submillion.errors import ArtefactError
 from submillion.interop.peft_files import PeftAdapter, choose_label_names, open_adapter, values_checked
@@ -64,11 +65,9 @@ def import_peft(name: str, output: Path, base: str = "", label_names: Sequence[s
 
 def print_import(adapter: PeftAdapter, output: Path, label_names: Sequence[str], notes: list[str]) -> None:
     """Prints where an adapter went, its labels, and the notes of finding and reading it."""
-    from rich.console import Console
-
     lines = [f"{adapter.name} -> {output}  (labels in order: {', '.join(label_names)})"]
     lines += [f"  note: {note}" for note in adapter.notes + notes]
-    Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    terminal().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def _read(adapter: PeftAdapter, label_names: Sequence[str], max_length: int) -> tuple[Artefact, Config, list[str]]:

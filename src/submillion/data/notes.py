@@ -1,0 +1,19 @@
+"""What a run says of its rows before it trains."""
+
+from typing import NamedTuple
+
+
+class Note(NamedTuple):
+    """One line: a heading of one or two words, and a sentence. They may quote a file's own names."""
+
+    heading: str
+    text: str
+
+
+def unlabelled_note(split: str, file: str, why: str) -> Note:
+    """Returns the note on a split without labels: it is not measured, and how to get its answers.
+
+    file: the path that holds it, empty where it is no file.
+    """
+    what = f"{file or f'the {split} split'} ({split} rows): {why}, so nothing is measured on it"
+    return Note("not used", f"{what}; for its answers: submillion predict {file or 'FILE'}")
