@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
 from submillion.config import DataConfig
+from submillion.data.columns import NO_COLUMNS, Columns, pick_trained
 from submillion.data.files import check_texts, iter_texts
 from submillion.data.labels import (
     check_names,
@@ -32,6 +34,8 @@ class Rows:
     overlap: np.ndarray | None = None
     """Of a held-out split that the source itself has, bool [rows]: near duplicates of training rows. None of others:
     what is cut from the training rows has none, and of other files it is not known."""
+    columns: Columns = NO_COLUMNS
+    """That the rows were read from, where `load_rows` read them."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Corpus:
     """The integer that stood for the first label name, 0 or 1; None where the rows held names."""
     unlabelled: list[str]
     """Texts of config.unlabelled, each once, without those of the three splits."""
+    columns: Columns = NO_COLUMNS
+    """That the training rows were read from; empty where they stood in none."""
 
 
 def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Corpus:
@@ -99,6 +105,7 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         sha256,
         first_label,
         _unlabelled(config, [train, splits["validation"], splits["test"]]) if config.unlabelled else [],
+        source.columns.get("train", NO_COLUMNS),
     )
 
 
@@ -136,16 +143,19 @@ def load_rows(
     label_column: str = "",
     first_label: int | None = None,
     trained_on: str = "",
+    trained_columns: Columns = NO_COLUMNS,
 ) -> tuple[Rows, bool]:
     """Labelled rows to measure a model on: the source's test split, or all its rows where it has no splits; and whether
     they are a test split.
 
     Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
     first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. trained_on: their
-    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. Raises DataError as
-    `load_corpus` does.
+    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. trained_columns: that
+    they were read from, and that are read here too where the source has them and the caller names no others. Raises
+    DataError as `load_corpus` does.
     """
-    found = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
+    pick = partial(pick_trained, text_column, label_column, trained_columns)
+    found = read_source(DataConfig(source=source), pick=pick)
 
     def rows_of(table: Table) -> Rows:
         texts, labels = _columns(table)
@@ -154,9 +164,10 @@ def load_rows(
         return _checked_rows(table, texts, labels, label_names, first)
 
     train, test = found.splits.get("train"), found.splits.get("test")
+    columns = found.columns.get("train" if test is None else "test", NO_COLUMNS)
     if test is None:
-        return rows_of(found.splits["train"]), False
-    rows = rows_of(test)
+        return replace(rows_of(found.splits["train"]), columns=columns), False
+    rows = replace(rows_of(test), columns=columns)
     if not trained_on or train is None:
         return rows, True
     try:
@@ -179,7 +190,7 @@ def _with_overlap(rows: Rows, train: Rows) -> Rows:
 
 
 def _at(rows: Rows, indices: np.ndarray) -> Rows:
-    return Rows([rows.texts[index] for index in indices], rows.labels[indices])
+    return Rows([rows.texts[index] for index in indices], rows.labels[indices], columns=rows.columns)
 
 
 def _rows_of(source: Source, given: Sequence[str]) -> tuple[tuple[str, ...], int | None, dict[str, Rows]]:

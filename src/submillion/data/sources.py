@@ -2,14 +2,15 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from submillion.config import IN_MEMORY, DataConfig
+from submillion.data.columns import Columns
 from submillion.data.compression import CODECS, codec_of, data_name
 from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
 from submillion.data.objects import SPLIT_NAMES, arrow_from_dataset, is_splits, table_from_object
@@ -42,6 +43,8 @@ class Source:
     described: str
     notice: str = ""
     hub_id: str = ""  # owner/name, where the hub was asked for it
+    columns: Mapping[str, Columns] = field(default_factory=dict)
+    """What each split was read from; nothing for texts that stood in no columns."""
 
 
 def read_source(config: DataConfig, data: object | None = None, pick: PickOf | None = None) -> Source:
@@ -51,8 +54,15 @@ def read_source(config: DataConfig, data: object | None = None, pick: PickOf | N
     Raises DataError for a source that is missing, unreachable or not understood.
     """
     found = _read(config, data, pick or partial(pick_text_and_label, config.text_column, config.label_column))
+    in_columns = data is not None or not config.source.startswith("package:")
+    columns = {name: _columns_of(table) for name, table in found.splits.items() if in_columns}
     splits = {name: join_texts(table, len(table.columns) - 1) for name, table in found.splits.items()}
-    return replace(found, splits=splits)
+    return replace(found, splits=splits, columns=columns)
+
+
+def _columns_of(table: Table) -> Columns:
+    *texts, label = table.columns
+    return Columns(",".join(texts), label)
 
 
 def _read(config: DataConfig, data: object | None, pick: PickOf) -> Source:
