@@ -71,6 +71,16 @@ def test_a_file_that_has_changed_since_it_was_checked_is_refused(tmp_path):
         list(iter_input(checked))
 
 
+@pytest.mark.parametrize("after", ["title,text,id\na,oil,1\n", "text\noil\n", "review,id,x\noil,1,x\n"])
+def test_so_is_one_whose_columns_have_changed(tmp_path, after):
+    path = tmp_path / "a.csv"
+    path.write_text("text,id,x\noil,1,x\n")
+    checked = check_input(path, keep=["x"])
+    path.write_text(after)
+    with pytest.raises(DataError, match=r"no column 'x'|its columns have changed"):
+        list(iter_input(checked))
+
+
 def test_every_problem_of_the_file_is_in_one_error(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": 1, "id": "a"}\n{"text": "oil", "id": "\\udc00"}\n[]\n{"text": "", "id": "b"}\n')

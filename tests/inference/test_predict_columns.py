@@ -152,7 +152,7 @@ def test_ids_that_are_repeated_or_blank_are_not_taken_and_that_is_said(
 ) -> None:
     answers, printed = predict(with_ids(ids), kind=kind)
     assert [answer["ID"] for answer in answers] == [str(index) for index in range(len(ids))]
-    assert f"IDs are counted from 0: the column 'ID' has values that are no IDs: {flaws}; --id-column ID" in printed
+    assert f"IDs are counted from 0: the column 'ID' has values that are no IDs: {flaws}; --id-column 'ID'" in printed
     answers, printed = predict(with_ids(ids), "--id-column", "ID", kind=kind)
     assert [answer["ID"] for answer in answers] == ids
     assert f"IDs are those of the column 'ID', of which {flaws}" in printed
@@ -375,6 +375,19 @@ def test_lines_of_a_txt_and_joined_columns_may_be_blank(trained: TrainResult, tm
     assert [answer["Blank"] for answer in answers] == ["false", "true", "false"]
     assert [answer["Label"] for answer in answers] == trained.classifier.predict([TEXTS[0], "", TEXTS[1]])
     assert [answer["a"] for answer in answers] == [TEXTS[0], " ", ""]  # as it stands, not as it was joined
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_blank_line_of_a_single_column_is_a_row(end: str, trained: TrainResult, tmp_path: Path, predict: Any) -> None:
+    """So a spreadsheet writes an empty cell. Blank lines at the end of the file are none."""
+    for suffix in ("csv", "tsv"):
+        path = tmp_path / f"one.{suffix}"
+        path.write_bytes(end.join(["text", "", TEXTS[0], "", "", '""', TEXTS[1], "", ""]).encode())
+        answers, printed = predict(path, "--scores")
+        blank = ["true", "false", "true", "true", "true", "false"]
+        assert [answer["Blank"] for answer in answers] == blank and "4 rows have no text" in printed
+        names = trained.classifier.predict([TEXTS[0], "", TEXTS[1]])
+        assert [answer["Label"] for answer in answers] == [names[index] for index in (1, 0, 1, 1, 1, 2)]
 
 
 def test_a_file_of_blank_texts_alone_is_answered(predict: Any) -> None:

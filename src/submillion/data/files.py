@@ -277,7 +277,8 @@ def _csv_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> 
 
 def _csv_rows(reader: Any, header: list[str], wanted: list[str], problems: Problems) -> Iterator[Row]:
     places = [header.index(name) for name in wanted]
-    number, blank = 0, 0
+    number = 0
+    blank_lines: list[int] = []
     while True:
         line = reader.line_num + 1
         try:
@@ -288,12 +289,16 @@ def _csv_rows(reader: Any, header: list[str], wanted: list[str], problems: Probl
         if row is None:
             return
         if not row:  # blank lines are accepted at the end of a file only
-            blank = blank or line
+            blank_lines.append(line)
             continue
+        if len(header) == 1:  # an empty cell of a single column is a blank line, as spreadsheets write it
+            for blank_line in blank_lines:
+                number += 1
+                yield number, blank_line, [""] * len(places)
+        elif blank_lines:
+            problems.add(f"line {blank_lines[0]}: a blank line between rows")
+        blank_lines.clear()
         number += 1
-        if blank:
-            problems.add(f"line {blank}: a blank line between rows")
-            blank = 0
         if len(row) != len(header):
             problems.add(f"row {number} (line {line}): {len(row)} fields, expected {len(header)} as in the header")
         else:

@@ -12,6 +12,7 @@ from submillion.data.compression import data_name
 from submillion.data.files import CHUNK_ROWS, read_chunks
 from submillion.data.tables import (
     OptionalColumn,
+    Pick,
     Problems,
     Table,
     answerable_texts,
@@ -49,6 +50,8 @@ class CheckedInput:
     """Name of the column that holds the IDs; "" where the answers count their rows."""
     kept: tuple[str, ...]
     """Names of the columns to copy, in the order of the file or as they were asked for."""
+    pick: Pick
+    """Picks these columns of the file, and maybe more."""
     notes: tuple[str, ...]
     """What was understood, in sentences to be printed."""
 
@@ -87,7 +90,7 @@ def check_input(
     if data_name(path).suffix.lower() != ".txt":  # which has no columns
         notes = other_columns(Columns(",".join(pick.texts)), pick.trained, given) + notes
     kept = [name for name in pick.kept if name != usable or tuple(keep) != ALL]
-    return CheckedInput(path, count, tuple(pick.texts), usable, tuple(kept), tuple(notes))
+    return CheckedInput(path, count, tuple(pick.texts), usable, tuple(kept), pick, tuple(notes))
 
 
 def iter_input(checked: CheckedInput, chunk_rows: int = CHUNK_ROWS) -> Iterator[InputRows]:
@@ -96,9 +99,11 @@ def iter_input(checked: CheckedInput, chunk_rows: int = CHUNK_ROWS) -> Iterator[
     Pickles and .json arrays are held whole. Raises DataError where the file is no longer what was checked.
     """
     problems = Problems(checked.path.name, fix=FIX)
-    others = dict.fromkeys([checked.id] * bool(checked.id) + list(checked.kept))
-    wanted = [*checked.texts, *(OptionalColumn(name) for name in others if name not in checked.texts)]
-    for table in read_chunks(checked.path, lambda columns, strings: wanted, problems, chunk_rows):
+    wanted = {*checked.texts, *checked.kept, *[checked.id] * bool(checked.id)}
+    # The same pick as before: a reader that asks it whether the first line is a header gets the same answer.
+    for table in read_chunks(checked.path, checked.pick, problems, chunk_rows):
+        if not wanted <= set(table.columns):
+            raise DataError(f"{checked.path}: its columns have changed since it was checked\nfix: run it again")
         texts = _texts(table, checked.texts)
         problems.check()
         ids = table.columns[checked.id] if checked.id else None
@@ -119,6 +124,7 @@ class _InputPick:
         self.id_names: list[str] = []  # columns called id
 
     def __call__(self, columns: list[str], strings: list[str]) -> list[str]:
+        self.id = ""  # a reader may ask several times; what it asks last is what it reads
         self.id_names = [name for name in columns if name.strip().lower() == "id"]
         # Of two columns of strings, one of which is called id, the other holds the texts.
         strings = [name for name in strings if name not in self.id_names] or strings
@@ -181,7 +187,7 @@ def _id_notes(pick: _InputPick, ids: _IdCheck, id_column: str, usable: str) -> l
     flaws = [f"{ids.repeated:,} repeated"] * bool(ids.repeated) + [f"{ids.blank:,} blank"] * bool(ids.blank)
     if not usable:
         flawed = f"the column {pick.id!r} has values that are no IDs: {' and '.join(flaws)}"
-        return [f"IDs are counted from 0: {flawed}; --id-column {pick.id} takes them all the same"]
+        return [f"IDs are counted from 0: {flawed}; --id-column {pick.id!r} takes them all the same"]
     return [f"IDs are those of the column {usable!r}" + (f", of which {' and '.join(flaws)}" if flaws else "")]
 
 
