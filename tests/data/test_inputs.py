@@ -85,7 +85,7 @@ def test_every_problem_of_the_file_is_in_one_error(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": 1, "id": "a"}\n{"text": "oil", "id": "\\udc00"}\n[]\n{"text": "", "id": "b"}\n')
     with pytest.raises(DataError, match="3 problems") as caught:
-        check_input(path)
+        check_input(path, id_column="id")
     assert "which may be blank" in str(caught.value)
 
 

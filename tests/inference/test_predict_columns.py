@@ -173,6 +173,13 @@ def test_rows_of_json_may_lack_the_id(tmp_path: Path, predict: Any) -> None:
     assert [answer["id"] for answer in answers] == [4, None, 5]
 
 
+def test_ids_that_no_file_can_hold_are_not_taken(tmp_path: Path, predict: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "a", "text": "oil"}\n{"id": "b\\ud83d", "text": "coach"}\n')
+    answers, printed = predict(path)
+    assert [answer["ID"] for answer in answers] == ["0", "1"] and "no IDs: 1 with half of a surrogate" in printed
+
+
 def test_of_several_columns_called_id_none_is_taken_without_asking(predict: Any) -> None:
     rows = [{"id": "a", "ID": "7", "text": TEXTS[0]}, {"id": "b", "ID": "8", "text": TEXTS[1]}]
     answers, printed = predict(rows)
@@ -318,7 +325,7 @@ def test_rows_of_json_may_lack_a_copied_column(tmp_path: Path, predict: Any) -> 
     assert [answer["url"] for answer in answers] == ["u", None]
 
 
-@pytest.mark.parametrize("flags", [(), ("--id-column", "id"), ("--keep", "id"), ("--keep", "all")])
+@pytest.mark.parametrize("flags", [("--id-column", "id"), ("--keep", "id"), ("--keep", "all")])
 def test_half_a_surrogate_pair_is_named_before_anything_is_written(
     flags: tuple[str, ...], tmp_path: Path, refused: Any
 ) -> None:

@@ -80,12 +80,12 @@ def check_input(
             pick(list(table.columns), list(table.columns))
         _texts(table, pick.texts)
         for name in table.columns:
-            if name not in pick.texts:
+            if name in pick.kept or name == id_column:
                 _check_written(table, name)
         ids.add(table.columns[pick.id] if pick.id else [])
         count += len(table.rows)
     problems.check()
-    usable = pick.id if id_column or ids.unique() else ""
+    usable = pick.id if id_column or not ids.flaws() else ""
     notes = _id_notes(pick, ids, id_column, usable)
     if data_name(path).suffix.lower() != ".txt":  # which has no columns
         notes = other_columns(Columns(",".join(pick.texts)), pick.trained, given) + notes
@@ -152,16 +152,18 @@ class _InputPick:
 
 
 class _IdCheck:
-    """Counts the blank and the repeated values of a column that comes in chunks, by a hash of 8 bytes each."""
+    """Counts the blank, broken and repeated values of a column that comes in chunks, by a hash of 8 bytes each."""
 
     def __init__(self) -> None:
         self.blank = 0
+        self.broken = 0  # values that hold half of a surrogate pair, which no file of answers can hold
         self._hashes: list[np.ndarray] = []
         self._repeated: int | None = None
 
     def add(self, values: Sequence[Any]) -> None:
         cells = [cell for cell in map(as_cell, values) if cell.strip()]
         self.blank += len(values) - len(cells)
+        self.broken += sum(not encodable(cell) for cell in cells)
         self._hashes.append(np.fromiter(map(hash, cells), np.int64, len(cells)))
 
     @property
@@ -173,8 +175,10 @@ class _IdCheck:
             self._hashes = []
         return self._repeated
 
-    def unique(self) -> bool:
-        return not self.blank and not self.repeated
+    def flaws(self) -> str:
+        """Returns how many values are no IDs, and why: "1 repeated and 2 blank"; "" where all are."""
+        counts = {"repeated": self.repeated, "blank": self.blank, "with half of a surrogate pair": self.broken}
+        return " and ".join(f"{count:,} {flaw}" for flaw, count in counts.items() if count)
 
 
 def _id_notes(pick: _InputPick, ids: _IdCheck, id_column: str, usable: str) -> list[str]:
@@ -184,11 +188,11 @@ def _id_notes(pick: _InputPick, ids: _IdCheck, id_column: str, usable: str) -> l
         return [f"IDs are counted from 0: several columns are called id ({names}); --id-column NAME takes one of them"]
     if not pick.id:
         return []
-    flaws = [f"{ids.repeated:,} repeated"] * bool(ids.repeated) + [f"{ids.blank:,} blank"] * bool(ids.blank)
+    flaws = ids.flaws()
     if not usable:
-        flawed = f"the column {pick.id!r} has values that are no IDs: {' and '.join(flaws)}"
+        flawed = f"the column {pick.id!r} has values that are no IDs: {flaws}"
         return [f"IDs are counted from 0: {flawed}; --id-column {pick.id!r} takes them all the same"]
-    return [f"IDs are those of the column {usable!r}" + (f", of which {' and '.join(flaws)}" if flaws else "")]
+    return [f"IDs are those of the column {usable!r}" + (f", of which {flaws}" if flaws else "")]
 
 
 def _texts(table: Table, names: Sequence[str]) -> list[str]:
