@@ -4,7 +4,7 @@
     python3 predict.py FILE --output answers.csv  # any file
     python3 predict.py FILE --scores              # label names and probabilities too
 
-The same as `submillion predict`.
+The same as `submillion predict --labels integers`: labels are places among the label names, from 0.
 """
 
 import sys
@@ -12,4 +12,4 @@ import sys
 from submillion.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["predict", *sys.argv[1:]]))
+    sys.exit(main(["predict", "--labels", "integers", *sys.argv[1:]]))

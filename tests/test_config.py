@@ -72,6 +72,8 @@ def test_the_defaults_are_the_seed_recipe() -> None:
     seed = resolve(recipe="seed").config
     # The recipe may spell out AG News' own label names; as a default they would refuse every other data set.
     assert seed.data.label_names in ((), ("World", "Sports", "Business", "Sci/Tech"))
+    assert seed.output.labels == "integers"
+    seed = replace(seed, output=replace(seed.output, labels="auto"))
     assert replace(seed, data=replace(seed.data, label_names=())) == Config()
     assert set(resolve().origins.values()) == {"default"}
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_origin
 
 from submillion import __version__
 from submillion.config import (
+    LabelForm,
     RunFlags,
     combine,
     flag_name,
@@ -134,14 +135,22 @@ class PredictFlags(ModelFlags):
     output: str = "predictions.csv"
     """The answers; - is standard output, the default where INPUT is -."""
     format: AnswerFormat = "auto"
-    """csv and tsv: ID,Label with the labels as integers: places among the label names, or integers as they were given;
-    jsonl: an object a row; labels: a label's name a line.
-    auto: labels (with scores, csv) to standard output, else what the output's name ends in, csv for an end
-    that names no kind of data; .json, .parquet, .pkl, .gz and .zst are refused."""
+    """csv and tsv: ID,Label; jsonl: an object a row; labels: a label's name a line.
+    auto: labels to standard output (csv with --scores, --id-column or --keep), else what the output's name ends in, csv
+    for an end that names no kind of data; .json, .parquet, .pkl, .gz and .zst are refused."""
     scores: bool = False
-    """Write the label's name and every label's probability too."""
+    """Write the label's name, whether the text is blank, and every label's probability too."""
+    labels: LabelForm = "auto"
+    """What stands in the column Label. names: the label's name; integers: its place among the names, counted from 0;
+    auto: what the model's recipe says (output.labels). Names that look like numbers are always written as they are."""
     text_column: str = ""
-    """Empty: found by name (text, sentence, content ...). Several, to be joined: Title,Description."""
+    """Empty: the one the model was trained on, else found by name (text, sentence, content ...). Several, to be joined:
+    Title,Description."""
+    id_column: str = ""
+    """The column of INPUT that holds the IDs, copied as they stand. Empty: a column called id of unique values, else
+    IDs are counted from 0."""
+    keep: tuple[str, ...] = ()
+    """Columns of INPUT that are copied to the answers; all: every column. INPUT stands before this flag."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +158,10 @@ class EvaluateData:
     source: str = ""
     """A file, a folder with test.*, package:NAME/CORPUS, or a hub id."""
     text_column: str = ""
-    """Empty: found by name (text, sentence, content ...). Several, to be joined: Title,Description."""
+    """Empty: the one the model was trained on, else found by name (text, sentence, content ...). Several, to be joined:
+    Title,Description."""
     label_column: str = ""
-    """Empty: found by name (label, labels, category ...)."""
+    """Empty: the one the model was trained on, else found by name (label, labels, category ...)."""
 
 
 @dataclass(frozen=True)
@@ -319,6 +329,12 @@ def _predict(argv: Sequence[str]) -> None:
         return _show_help("predict [INPUT]", PREDICT, PredictFlags())
     values, words = read_flags(PredictFlags, argv, positionals=1)
     flags = overlay(PredictFlags(), values, spell=flag_name)
+    if flags.keep and not words and (flags.keep[-1] == "-" or Path(flags.keep[-1]).is_file()):
+        columns = shown(flags.keep[:-1]) or "all"
+        raise ConfigError(
+            f"--keep: expected columns, found the file {flags.keep[-1]}\n"
+            f"fix: name it first: submillion predict {shown((flags.keep[-1],))} --keep {columns}"
+        )
     with _imports():
         from submillion.inference.predict import STANDARD, predict_file
 
@@ -331,8 +347,11 @@ def _predict(argv: Sequence[str]) -> None:
         output=output,
         format=flags.format,
         scores=flags.scores,
+        labels=flags.labels,
         base=flags.base,
         text_column=flags.text_column,
+        id_column=flags.id_column,
+        keep=flags.keep,
         batch_size=flags.batch_size,
         precision=flags.precision,
         adapter_scale=flags.adapter_scale,

@@ -172,6 +172,9 @@ class TrainConfig:
     0 keeps nothing, and so does any model.dropout above 0: frozen layers then differ from pass to pass."""
 
 
+LabelForm = Literal["auto", "names", "integers"]
+
+
 @dataclass(frozen=True)
 class OutputConfig:
     dir: str = "best_model"
@@ -180,6 +183,9 @@ class OutputConfig:
     """loss.png and accuracy.png."""
     tensorboard: str = ""
     """A folder for TensorBoard's event files, one a run, written as training goes; empty writes none."""
+    labels: LabelForm = "auto"
+    """What predict writes as the label. auto, names: its name; integers: its place among the names, counted from 0.
+    Names that look like numbers are always written as they are."""
 
 
 @dataclass(frozen=True)

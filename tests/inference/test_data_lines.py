@@ -223,4 +223,4 @@ def test_evaluate_says_which_labels_had_no_rows(
     assert train(write_csv(tmp_path / "rows.csv", rows)) == 0
     other = write_csv(tmp_path / "other.csv", [("late goal", "a"), ("oil up", "b")])
     assert main(["evaluate", "--model", str(tmp_path / "model"), "--data.source", str(other)]) == 0
-    assert "(labels without rows here count as 0: [c])" in capsys.readouterr().out
+    assert "(labels without rows here count as 0: [c]; over" in capsys.readouterr().out

@@ -17,9 +17,10 @@ import pytest
 from news import LABELS, news_rows, read_csv, run_of, write_csv
 from safetensors.torch import load_file, save_file
 
+from submillion.data.inputs import CheckedInput, InputRows
 from submillion.errors import ArtefactError, ConfigError, DataError
 from submillion.inference import predict as predict_module
-from submillion.inference.answers import answer_format, answer_lines
+from submillion.inference.answers import Answers, answer_format
 from submillion.inference.classifier import Classifier
 from submillion.inference.evaluate import evaluate_source
 from submillion.inference.predict import predict_file
@@ -46,8 +47,19 @@ def model_copy(trained: TrainResult, tmp_path: Path) -> Path:
 # The answers
 
 
-def test_the_answers_are_ids_and_integers(trained: TrainResult, texts_csv: Path, output: Path) -> None:
+def test_the_answers_are_ids_and_names(trained: TrainResult, texts_csv: Path, output: Path) -> None:
     assert predict_file(texts_csv, trained.folder, output) == len(TEXTS)
+    assert output.read_bytes().startswith(b"ID,Label\n0,")
+    _, *rows = read_csv(output)
+    assert [row[0] for row in rows] == [str(index) for index in range(len(TEXTS))]
+    assert [label for _, label in rows] == trained.classifier.predict(TEXTS)
+    assert len({label for _, label in rows}) == len(LABELS)
+
+
+def test_the_answers_are_ids_and_integers_where_these_are_asked_for(
+    trained: TrainResult, texts_csv: Path, output: Path
+) -> None:
+    assert predict_file(texts_csv, trained.folder, output, labels="integers") == len(TEXTS)
     assert output.read_bytes().startswith(b"ID,Label\n0,")
     _, *rows = read_csv(output)
     assert [row[0] for row in rows] == [str(index) for index in range(len(TEXTS))]
@@ -56,10 +68,11 @@ def test_the_answers_are_ids_and_integers(trained: TrainResult, texts_csv: Path,
 
 
 def test_scores_add_the_name_and_a_probability_a_label(trained: TrainResult, texts_csv: Path, output: Path) -> None:
-    predict_file(texts_csv, trained.folder, output, scores=True)
+    predict_file(texts_csv, trained.folder, output, scores=True, labels="integers")
     header, *rows = read_csv(output)
-    assert header == ["ID", "Label", "Name", *(f"p_{name}" for name in LABELS)]
-    probabilities = np.array([[float(value) for value in row[3:]] for row in rows])
+    assert header == ["ID", "Label", "Name", "Blank", *(f"p_{name}" for name in LABELS)]
+    assert {row[3] for row in rows} == {"false"}
+    probabilities = np.array([[float(value) for value in row[4:]] for row in rows])
     assert np.allclose(probabilities.sum(axis=1), 1, atol=3e-6)
     assert np.allclose(probabilities, trained.classifier.predict_proba(TEXTS), atol=1e-6)
     assert [int(row[1]) for row in rows] == probabilities.argmax(axis=1).tolist()
@@ -74,9 +87,38 @@ def test_scores_change_no_label(trained: TrainResult, texts_csv: Path, tmp_path:
 
 def test_integers_come_back_as_they_were_given() -> None:
     labels, probabilities = np.array([2, 0]), np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1]], dtype=np.float32)
-    assert answer_lines("csv", ["1", "2", "10"], 5, labels, None) == "5,10\n6,1\n"
-    assert '"label": 10, "name": "10"' in answer_lines("jsonl", ["1", "2", "10"], 0, labels, probabilities)
-    assert answer_lines("tsv", ["1", "2", "ten"], 0, labels, None) == "0\t2\n1\t0\n"
+    rows = InputRows(["a", "b"])
+    for integers in (True, False):
+        assert Answers("csv", ["1", "2", "10"], integers=integers).lines(rows, 5, labels, None) == "5,10\n6,1\n"
+        lines = Answers("jsonl", ["1", "2", "10"], True, integers).lines(rows, 0, labels, probabilities)
+        assert '"label": 10, "name": "10"' in lines
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1", "2", "ten"),
+        ("0", "0.5", "1"),
+        ("0.0", "0.5", "1.0"),
+        ("01", "02", "05"),
+        ("0,5", "1,5", "2"),
+        ("-1", "+1", "none"),
+        ("1e3", "low", "high"),
+        ("50%", "75%", "all"),
+        ("1.2.3", "a", "b"),
+        (" 7", "a", "b"),
+    ],
+)
+def test_names_that_look_like_numbers_are_never_replaced_by_places(names: tuple[str, ...]) -> None:
+    answers = Answers("tsv", names, integers=True)
+    assert answers.lines(InputRows(["a", "b"]), 0, np.array([2, 0]), None) == f"0\t{names[2]}\n1\t{names[0]}\n"
+    assert answers.notes() == ["labels are written by their names, which look like numbers, and not as integers"]
+
+
+@pytest.mark.parametrize("names", [("Q1", "Q2"), ("v1.0", "v2"), ("one", "two"), ("1st", "2nd"), ("", "-"), ("½", "a")])
+def test_other_names_are_replaced_by_places_where_integers_are_asked_for(names: tuple[str, ...]) -> None:
+    answers = Answers("csv", names, integers=True)
+    assert answers.lines(InputRows(["a", "b"]), 0, np.array([1, 0]), None) == "0,1\n1,0\n" and not answers.notes()
 
 
 def test_a_file_named_as_what_is_not_written_is_refused() -> None:
@@ -88,7 +130,7 @@ def test_a_file_named_as_what_is_not_written_is_refused() -> None:
 
 
 def test_a_line_break_in_a_name_ends_no_answer() -> None:
-    assert answer_lines("labels", ["a\nb", "c"], 0, np.array([0, 1]), None) == "a b\nc\n"
+    assert Answers("labels", ["a\nb", "c"]).lines(InputRows(["", ""]), 0, np.array([0, 1]), None) == "a b\nc\n"
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -114,7 +156,7 @@ def test_the_text_column_is_the_one_that_is_asked_for(trained: TrainResult, tmp_
     rows = [[text, "the of and"] for text in TEXTS]
     path = write_csv(tmp_path / "two.csv", rows, ["headline of the day", "text"])
     predict_file(path, trained.folder, output, text_column="headline of the day")
-    assert [LABELS[int(label)] for _, label in read_csv(output)[1:]] == trained.classifier.predict(TEXTS)
+    assert [label for _, label in read_csv(output)[1:]] == trained.classifier.predict(TEXTS)
 
 
 def test_streaming_in_small_chunks_gives_the_whole_file_s_answers(
@@ -129,12 +171,12 @@ def test_streaming_in_small_chunks_gives_the_whole_file_s_answers(
         return logits(self, texts, *args)
 
     monkeypatch.setattr(Classifier, "logits", counted)
-    monkeypatch.setattr(predict_module, "iter_texts", partial(predict_module.iter_texts, chunk_rows=7))
+    monkeypatch.setattr(predict_module, "iter_input", partial(predict_module.iter_input, chunk_rows=7))
     predict_file(texts_csv, trained.folder, tmp_path / "streamed.csv", scores=True)
     assert chunks == [7, 7, 7, 7, 2]
     whole, streamed = read_csv(tmp_path / "whole.csv"), read_csv(tmp_path / "streamed.csv")
-    assert [row[:3] for row in streamed] == [row[:3] for row in whole]
-    numbers = [np.array([row[3:] for row in rows[1:]], dtype=float) for rows in (whole, streamed)]
+    assert [row[:4] for row in streamed] == [row[:4] for row in whole]
+    numbers = [np.array([row[4:] for row in rows[1:]], dtype=float) for rows in (whole, streamed)]
     assert np.allclose(*numbers, atol=2e-6)
 
 
@@ -202,23 +244,26 @@ def test_the_input_is_not_written_over(trained: TrainResult, texts_csv: Path) ->
     assert texts_csv.read_bytes() == before
 
 
-def test_the_whole_file_is_checked_before_the_model_is_loaded(tmp_path: Path, output: Path) -> None:
+def test_the_whole_file_is_checked_before_the_base_is_loaded(
+    trained: TrainResult, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     late = tmp_path / "late.jsonl"
+    monkeypatch.setattr(predict_module, "open_classifier", lambda *args: pytest.fail("the base was loaded"))
     late.write_text('{"text": "fine"}\n' * 5000 + '{"txt": "no"}\n', encoding="utf-8")
     with pytest.raises(DataError, match="row 5001: no key 'text'"):
-        predict_file(late, tmp_path / "no_model", output)
+        predict_file(late, trained.folder, output)
     assert not output.parent.exists()
 
 
 def test_a_failure_half_way_leaves_the_earlier_answers(
     trained: TrainResult, texts_csv: Path, output: Path, earlier_answers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks_off(path: Path, text_column: str) -> Iterator[list[str]]:
-        yield TEXTS[:5]
+    def breaks_off(checked: CheckedInput) -> Iterator[InputRows]:
+        yield InputRows(TEXTS[:5])
         assert len(list(output.parent.iterdir())) == 2  # the answers so far are in a file of their own
         raise DataError("the disk is gone")
 
-    monkeypatch.setattr(predict_module, "iter_texts", breaks_off)
+    monkeypatch.setattr(predict_module, "iter_input", breaks_off)
     with pytest.raises(DataError, match="the disk is gone"):
         predict_file(texts_csv, trained.folder, output)
 
@@ -310,7 +355,7 @@ def test_odd_label_names_are_printed_by_predict(
     odd_model: Path, texts_csv: Path, output: Path, wide: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predict_file(texts_csv, odd_model, output, scores=True)
-    assert read_csv(output)[0][3:] == ["p_[/inst]", "p_[neg]", "p_a,b"]
+    assert read_csv(output)[0][4:] == ["p_[/inst]", "p_[neg]", "p_a,b"]
     out = capsys.readouterr().out
     assert "[/inst] " in out and "[neg] " in out
 

@@ -50,17 +50,21 @@ def test_a_label_a_line_on_standard_output_and_the_rest_on_standard_error(traine
 def test_csv_and_tsv_hold_what_a_file_holds(delimiter: str, trained: TrainResult) -> None:
     done = run(trained, "-", "--scores", "--format", {",": "csv", "\t": "tsv"}[delimiter])
     header, *rows = csv.reader(io.StringIO(done.stdout.decode()), delimiter=delimiter)
-    assert header == ["ID", "Label", "Name", *(f"p_{name}" for name in LABELS)]
+    assert header == ["ID", "Label", "Name", "Blank", *(f"p_{name}" for name in LABELS)]
     assert [row[0] for row in rows] == [str(index) for index in range(30)]
-    assert [row[2] for row in rows] == names(trained) == [LABELS[int(row[1])] for row in rows]
-    found = np.array([row[3:] for row in rows], dtype=float)
+    assert [row[2] for row in rows] == names(trained) == [row[1] for row in rows]
+    found = np.array([row[4:] for row in rows], dtype=float)
     assert np.allclose(found, trained.classifier.predict_proba(TEXTS), atol=1e-6)
 
 
 def test_jsonl_has_an_object_a_row(trained: TrainResult) -> None:
     rows = [json.loads(line) for line in run(trained, "-", "--format", "jsonl", "--scores").stdout.splitlines()]
     assert [row["name"] for row in rows] == names(trained) and rows[3]["id"] == 3
-    assert rows[0]["label"] == LABELS.index(rows[0]["name"]) and set(rows[0]["probabilities"]) == set(LABELS)
+    assert (
+        rows[0]["label"] == rows[0]["name"]
+        and rows[0]["blank"] is False
+        and set(rows[0]["probabilities"]) == set(LABELS)
+    )
     assert "probabilities" not in json.loads(run(trained, "-", "--format", "jsonl").stdout.splitlines()[0])
 
 
@@ -175,7 +179,6 @@ def test_control_c_ends_with_130_and_a_line(trained: TrainResult) -> None:
     ("line", "problem"),
     [
         (b"caf\xe9 prices", "line 31: byte 4 (0xe9) is not UTF-8"),
-        (b"", "row 31 (line 31): the text is empty"),
         (b"nu\0l", "line 31: byte 3 is NUL"),
     ],
 )
@@ -185,6 +188,24 @@ def test_a_bad_line_is_named_after_the_answers_to_those_before_it(
     done = run(trained, "-", stdin=LINES + line + b"\n" + LINES)
     assert (done.returncode, done.stdout.decode().splitlines()) == (2, names(trained))
     assert f"standard input: 1 problem\n  {problem}" in done.stderr.decode() and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "blank", [b"", b"   ", b"\t", b"\r", "\u00a0\u2003".encode(), "\u200b".encode(), b"\xef\xbb\xbf"]
+)
+def test_a_blank_line_has_the_answer_of_the_empty_text(blank: bytes, trained: TrainResult) -> None:
+    done = run(trained, "-", stdin=LINES + blank + b"\n" + LINES)
+    [empty] = trained.classifier.predict([""])
+    assert (done.returncode, done.stdout.decode().splitlines()) == (0, [*names(trained), empty, *names(trained)])
+    assert b"1 row has no text and got the label of an empty text" in done.stderr
+    done = run(trained, "-", "--scores", "--format", "csv", stdin=blank + b"\n" + LINES + b"\n")
+    assert [row[3] for row in csv.reader(io.StringIO(done.stdout.decode()))] == [
+        "Blank",
+        "true",
+        *["false"] * 30,
+        "true",
+    ]
+    assert b"2 rows have no text and got the label of an empty text" in done.stderr
 
 
 def test_a_full_disk_is_an_error_with_code_2(trained: TrainResult) -> None:

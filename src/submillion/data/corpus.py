@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from submillion.config import DataConfig
+from submillion.data.columns import NO_COLUMNS, Columns, pick_trained
 from submillion.data.files import check_texts, iter_texts
 from submillion.data.labelled import Rows, is_unlabelled, labelled_rows, rows_of_table
 from submillion.data.notes import Note, unlabelled_note
@@ -42,6 +44,8 @@ class Corpus:
     """What to know of the rows before training: their labels, and what was not read as it stands."""
     skipped: tuple[Skipped, ...] = ()
     """The rows that were left out, by config.skip_bad_rows."""
+    columns: Columns = NO_COLUMNS
+    """That the training rows were read from; empty where they stood in none."""
 
 
 def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Corpus:
@@ -90,6 +94,7 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         _unlabelled(config, [train, splits["validation"], splits["test"]]) if config.unlabelled else [],
         labelled.notes,
         labelled.skipped,
+        source.columns.get("train", NO_COLUMNS),
     )
 
 
@@ -129,6 +134,7 @@ def load_rows(
     trained_on: str = "",
     merge_labels: bool = False,
     skip_bad_rows: bool = False,
+    trained_columns: Columns = NO_COLUMNS,
 ) -> tuple[Rows, bool]:
     """Returns labelled rows to measure a model on, and whether they are a test split.
 
@@ -137,10 +143,12 @@ def load_rows(
     Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
     first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. trained_on: their
     `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. merge_labels,
-    skip_bad_rows: as in the model's own config, the second for the source that it was trained on. Raises DataError as
-    `load_corpus` does.
+    skip_bad_rows: as in the model's own config, the second for the source that it was trained on. trained_columns: that
+    they were read from, and that are read here too where the source has them and the caller names no others. Raises
+    DataError as `load_corpus` does.
     """
-    read = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
+    pick = partial(pick_trained, text_column, label_column, trained_columns)
+    read = read_source(DataConfig(source=source), pick=pick)
 
     def rows_of(table: Table) -> Rows:
         return rows_of_table(table, label_names, first_label, merge_labels, skip_bad_rows)
@@ -150,9 +158,10 @@ def load_rows(
     if test is not None and train is not None and is_unlabelled(test, label_names):
         notes.append(unlabelled_note("test", read.files.get("test", ""), "no row has a label"))
         test = None
+    columns = read.columns.get("train" if test is None else "test", NO_COLUMNS)
     if test is None:
-        return replace(rows_of(read.splits["train"]), notes=tuple(notes)), False
-    rows = replace(rows_of(test), notes=tuple(notes))
+        return replace(rows_of(read.splits["train"]), notes=tuple(notes), columns=columns), False
+    rows = replace(rows_of(test), notes=tuple(notes), columns=columns)
     if not trained_on or train is None:
         return rows, True
     try:
@@ -175,4 +184,4 @@ def _with_overlap(rows: Rows, train: Rows) -> Rows:
 
 
 def _at(rows: Rows, indices: np.ndarray) -> Rows:
-    return Rows([rows.texts[index] for index in indices], rows.labels[indices])
+    return Rows([rows.texts[index] for index in indices], rows.labels[indices], columns=rows.columns)

@@ -12,7 +12,17 @@ from submillion.data.compression import CODECS, codec_of, data_name, open_data
 from submillion.data.objects import table_from_object
 from submillion.data.pickles import read_pickle
 from submillion.data.split_names import is_splits
-from submillion.data.tables import Pick, Problems, Table, checked_texts, from_arrow, join_texts, pick_text
+from submillion.data.tables import (
+    Pick,
+    Problems,
+    Table,
+    answerable_texts,
+    checked_texts,
+    from_arrow,
+    join_texts,
+    lacks,
+    pick_text,
+)
 from submillion.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".pkl", ".pickle")
@@ -70,8 +80,8 @@ def _texts(
 def stream_texts(stream: BinaryIO, name: str = "standard input") -> Iterator[list[str]]:
     """The lines of a stream as they come: what has arrived by now, at most STREAM_BYTES and one line, is a chunk.
 
-    So a slow writer has each line answered at once, and a fast one has them computed many at a time. Raises DataError
-    at a line that is empty or not UTF-8, naming it, after the lines before it.
+    So a slow writer has each line answered at once, and a fast one has them computed many at a time. A blank
+    line is the text "". Raises DataError at a line that is not UTF-8, naming it, after the lines before it.
     """
     read = getattr(stream, "read1", stream.read)  # returns with what a pipe holds already, and does not wait for more
     done, rest, ended = 0, b"", False
@@ -96,7 +106,7 @@ def _texts_of(lines: list[bytes], before: int, name: str) -> tuple[list[str], Pr
     problems = Problems(name, fix="fix: correct or remove these lines; each is a text in UTF-8")
     numbers = range(before + 1, before + len(lines) + 1)
     texts = [_decoded(raw, number, name, problems).rstrip("\r\n") for number, raw in zip(numbers, lines, strict=True)]
-    return checked_texts(Table({"text": texts}, problems, numbers, numbers), "text"), problems
+    return answerable_texts(Table({"text": texts}, problems, numbers, numbers), "text"), problems
 
 
 def find_input(folder: str | Path) -> Path:
@@ -127,6 +137,15 @@ def find_input(folder: str | Path) -> Path:
 def _input_suffix(path: Path) -> bool:
     suffix = data_name(path).suffix.lower()
     return suffix in (COMPRESSIBLE if codec_of(path) else INPUT_SUFFIXES) and suffix != ".json"
+
+
+def read_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int = CHUNK_ROWS) -> Iterator[Table]:
+    """Yields the picked columns of a file, at most chunk_rows rows at a time; pickles and .json arrays are held whole.
+
+    What is wrong with rows is added to `problems`. Raises DataError for a file that cannot be read at all.
+    """
+    check_exists(path)
+    yield from _stream(path, pick, problems, chunk_rows)
 
 
 def read_table(path: Path, pick: Pick) -> Table:
@@ -267,7 +286,8 @@ def _csv_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> 
 
 def _csv_rows(reader: Any, header: list[str], wanted: list[str], problems: Problems) -> Iterator[Row]:
     places = [header.index(name) for name in wanted]
-    number, blank = 0, 0
+    number = 0
+    blank_lines: list[int] = []
     while True:
         line = reader.line_num + 1
         try:
@@ -278,12 +298,16 @@ def _csv_rows(reader: Any, header: list[str], wanted: list[str], problems: Probl
         if row is None:
             return
         if not row:  # blank lines are accepted at the end of a file only
-            blank = blank or line
+            blank_lines.append(line)
             continue
+        if len(header) == 1:  # an empty cell of a single column is a blank line, as spreadsheets write it
+            for blank_line in blank_lines:
+                number += 1
+                yield number, blank_line, [""] * len(places)
+        elif blank_lines:
+            problems.add(f"line {blank_lines[0]}: a blank line between rows")
+        blank_lines.clear()
         number += 1
-        if blank:
-            problems.add(f"line {blank}: a blank line between rows")
-            blank = 0
         if len(row) != len(header):
             problems.add(f"row {number} (line {line}): {len(row)} fields, expected {len(header)} as in the header")
         else:
@@ -350,11 +374,11 @@ def _json_array(path: Path, problems: Problems) -> Iterator[JsonObject] | None:
 
 def _json_rows(objects: Iterator[JsonObject], wanted: list[str], problems: Problems) -> Iterator[Row]:
     for number, line, item in objects:
-        lacking = [name for name in wanted if name not in item]
+        lacking = lacks(item, wanted)
         if lacking:
             problems.add(f"row {number}: no key {' and no key '.join(map(repr, lacking))}")
         else:
-            yield number, line, [item[name] for name in wanted]
+            yield number, line, [item.get(name) for name in wanted]
 
 
 def _parquet_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from submillion.config import DataConfig
+from submillion.data.columns import NO_COLUMNS, Columns
 from submillion.data.label_notes import (
     check_meant,
     header_notes,
@@ -50,6 +51,8 @@ class Rows:
     what is cut from the training rows has none, and of other files it is not known."""
     notes: tuple[Note, ...] = ()
     """Of rows to measure on: what their source holds and is not used."""
+    columns: Columns = NO_COLUMNS
+    """That the rows were read from, where `load_rows` read them."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from submillion.data.tables import Pick, Problems, Table, from_arrow, with_class_labels
+from submillion.data.tables import Pick, Problems, Table, from_arrow, lacks, with_class_labels
 from submillion.data.texts import described, listed
 from submillion.errors import DataError
 
@@ -90,10 +90,12 @@ def _from_rows(data: Sequence[Any], pick: Pick, problems: Problems) -> Table:
         raise DataError(f"{problems.where}: no rows in it")
     first = data[0]
     if isinstance(first, Mapping):
+        if not all(isinstance(name, str) for name in first):
+            data = [{str(name): row[name] for name in row} if isinstance(row, Mapping) else row for row in data]
         names = [str(name) for name in first]
         wanted = pick(names, [str(name) for name, value in first.items() if isinstance(value, str)])
         good = [number for number, row in enumerate(data, 1) if _has(row, wanted, number, problems)]
-        return Table({name: [data[number - 1][name] for number in good] for name in wanted}, problems, good)
+        return Table({name: [data[number - 1].get(name) for number in good] for name in wanted}, problems, good)
     if isinstance(first, str) or first is None:
         return _from_columns({"text": list(data)}, pick, problems)
     good = [number for number, row in enumerate(data, 1) if _is_pair(row, number, problems)]
@@ -109,7 +111,7 @@ def _has(row: Any, wanted: list[str], number: int, problems: Problems) -> bool:
     if not isinstance(row, Mapping):
         problems.add(f"row {number}: expected a dict, found {type(row).__name__}")
         return False
-    lacking = [name for name in wanted if name not in row]
+    lacking = lacks(row, wanted)
     if lacking:
         problems.add(f"row {number}: no key {' and no key '.join(map(repr, lacking))}")
     return not lacking

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from submillion.config import IN_MEMORY, DataConfig
+from submillion.data.columns import Columns
 from submillion.data.compression import CODECS, codec_of, data_name
 from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
 from submillion.data.notes import Note, unlabelled_note
@@ -50,6 +51,8 @@ class Source:
     hub_id: str = ""  # owner/name, where the hub was asked for it
     notes: list[Note] = field(default_factory=list)  # on what is there and not used
     files: dict[str, str] = field(default_factory=dict)  # the file of a split, where it is one file
+    columns: Mapping[str, Columns] = field(default_factory=dict)
+    """What each split was read from; nothing for texts that stood in no columns."""
 
 
 def read_source(config: DataConfig, data: object | None = None, pick: PickOf | None = None) -> Source:
@@ -61,8 +64,15 @@ def read_source(config: DataConfig, data: object | None = None, pick: PickOf | N
     Raises DataError for a source that is missing, unreachable or not understood.
     """
     source = _read(config, data, pick or partial(pick_text_and_label, config.text_column, config.label_column))
+    in_columns = data is not None or not config.source.startswith("package:")
+    columns = {name: _columns_of(table) for name, table in source.splits.items() if in_columns}
     splits = {name: join_texts(table, len(table.columns) - 1) for name, table in source.splits.items()}
-    return replace(source, splits=splits)
+    return replace(source, splits=splits, columns=columns)
+
+
+def _columns_of(table: Table) -> Columns:
+    *texts, label = table.columns
+    return Columns(",".join(texts), label)
 
 
 def _read(config: DataConfig, data: object | None, pick: PickOf) -> Source:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 from submillion.data.problems import Place, Problems
 from submillion.errors import DataError, did_you_mean, encodable
@@ -21,6 +22,10 @@ class NoLabelColumn(DataError):
 
 Pick = Callable[[list[str], list[str]], list[str]]
 """From all column names and the names of the string columns among them: the names of the columns to read."""
+
+
+class OptionalColumn(str):
+    """The name of a picked column that rows of JSON and dicts may lack; their value is None then."""
 
 
 @dataclass
@@ -61,6 +66,11 @@ class Table:
         return [self.place(index) for index in range(len(self.rows))]
 
 
+def lacks(row: Mapping[Any, Any], wanted: Sequence[str]) -> list[str]:
+    """Returns the wanted columns that the row must have and has not."""
+    return [name for name in wanted if name not in row and not isinstance(name, OptionalColumn)]
+
+
 def is_missing(value: Any) -> bool:
     """None, NaN, and pandas' NA and NaT (by name: pandas need not be imported for this)."""
     if isinstance(value, float):
@@ -74,14 +84,38 @@ def checked_texts(table: Table, column: str) -> list[str]:
     for index, text in enumerate(texts):
         if is_missing(text):
             table.problems.add(f"{table.at(index)}: the text is missing")
-        elif not isinstance(text, str):
-            table.problems.add(f"{table.at(index)}: the text is of type {type(text).__name__}, expected a string")
-        elif not text or text.isspace():
+        elif isinstance(text, str) and (not text or text.isspace()):
             table.problems.add(f"{table.at(index)}: the text is empty")
-        elif not encodable(text):
-            # json.loads accepts "\ud83d" alone; no tokenizer does.
-            table.problems.add(f"{table.at(index)}: the text holds half of a surrogate pair, which is no character")
+        elif problem := _no_text(text):
+            table.problems.add(f"{table.at(index)}: {problem}")
     return texts
+
+
+def answerable_texts(table: Table, column: str) -> list[str]:
+    """Returns the column's texts, "" for those that are missing or blank: each row gets an answer.
+
+    What is no text is added to the table's problems.
+    """
+    texts = ["" if is_blank(text) else text for text in table.columns[column]]
+    for index, text in enumerate(texts):
+        if problem := _no_text(text):
+            table.problems.add(f"{table.at(index)}: {problem}")
+    return texts
+
+
+def is_blank(value: Any) -> bool:
+    """Returns whether a text is missing or holds no character that can be seen: spaces, line ends, marks of width 0."""
+    if not isinstance(value, str):
+        return is_missing(value)
+    return all(character.isspace() or category(character) in ("Cc", "Cf") for character in value)
+
+
+def _no_text(value: Any) -> str:
+    """Returns why a value is no text, and "" for a text."""
+    if not isinstance(value, str):
+        return f"the text is of type {type(value).__name__}, expected a string"
+    # json.loads accepts "\ud83d" alone; no tokenizer does.
+    return "" if encodable(value) else "the text holds half of a surrogate pair, which is no character"
 
 
 def find_column(columns: list[str], role: str, given: str, where: str, flag: str = "", fix: str = "") -> str:
@@ -142,12 +176,15 @@ def _joined(parts: Sequence[Any]) -> Any:
     return wrong[0] if wrong else " ".join(part.strip() for part in there if part.strip())
 
 
-def pick_text(text_column: str, where: str, flag: str = "--text-column") -> Pick:
-    """Of texts without labels: the text column or columns. A single column of strings is taken whatever its name."""
+def pick_text(text_column: str, where: str, flag: str = "--text-column", fix: str = "") -> Pick:
+    """Of texts without labels: the text column or columns. A single column of strings is taken whatever its name.
+
+    fix: as of `find_column`.
+    """
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
         unnamed = not text_column and not any(column.lower() in TEXT_NAMES for column in columns)
-        return strings if unnamed and len(strings) == 1 else find_text(columns, text_column, where, flag)
+        return strings if unnamed and len(strings) == 1 else find_text(columns, text_column, where, flag, fix)
 
     return pick
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from submillion.config import Config
+from submillion.data.columns import NO_COLUMNS, Columns
 from submillion.data.spelling import Spelling
 from submillion.data.texts import texts_of
 from submillion.data.tokenizer import Tokenizer
@@ -47,8 +48,12 @@ class Classifier:
         compute: Compute,
         temperature: float = 1.0,
         trained_rows: Mapping[str, Any] | None = None,
+        columns: Columns = NO_COLUMNS,
     ) -> None:
-        """trained_rows: `Artefact.rows`. Merges the network's adapters: threads that share it must not do it twice."""
+        """trained_rows: `Artefact.rows`. columns: `Artefact.trained_columns`.
+
+        Merges the network's adapters: threads that share it must not do it twice.
+        """
         network.merge()
         self.network = network
         self.tokenizer = tokenizer
@@ -57,6 +62,7 @@ class Classifier:
         self.compute = compute
         self.temperature = temperature
         self.trained_rows = dict(trained_rows or {})
+        self.columns = columns
 
     @classmethod
     @piece_of_work()
@@ -105,7 +111,8 @@ class Classifier:
         spelling = Spelling(artefact.words) if artefact.words else None
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256, spelling)
         temperature = artefact.calibration["temperature"]
-        return cls(network, tokenizer, artefact.label_names, config, compute, temperature, artefact.rows)
+        columns = artefact.trained_columns()
+        return cls(network, tokenizer, artefact.label_names, config, compute, temperature, artefact.rows, columns)
 
     @classmethod
     @piece_of_work()

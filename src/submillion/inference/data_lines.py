@@ -54,9 +54,10 @@ def why_none(split: str, config: DataConfig) -> str:
 
 def macro_f1_shown(metrics: Mapping[str, Any]) -> str:
     """Returns macro-F1 of what `classification_metrics` returns, with the labels that had no rows, if any."""
-    absent = [escaped(name) for name, figures in metrics["per_label"].items() if not figures["rows"]]
-    if not absent:
+    if "without_rows" not in metrics:
         return f"{metrics['macro_f1']:.4f}"
+    absent = [escaped(name) for name in metrics["without_rows"]["labels"]]
     more = f" and {len(absent) - MOST_NAMED:,} more" if len(absent) > MOST_NAMED else ""
     named = f"{', '.join(absent[:MOST_NAMED])}{more}"
-    return f"{metrics['macro_f1']:.4f} (labels without rows here count as 0: {named})"
+    others = f"over the others it is {metrics['without_rows']['macro_f1_of_others']:.4f}"
+    return f"{metrics['macro_f1']:.4f} (labels without rows here count as 0: {named}; {others})"

@@ -2,12 +2,13 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion.atomic import check_output, check_writable, write_atomically
 from submillion.console import terminal
+from submillion.data.columns import Columns, other_columns
 from submillion.data.corpus import Rows, held_out_rows, load_rows, rows_sha256
 from submillion.errors import DataError, escaped
 from submillion.inference.calibration import calibration_metrics
@@ -57,11 +58,16 @@ def evaluate_source(
         if world.is_first:
             for folder in ([output.parent] if output else []) + ([robustness.assets] if robustness else []):
                 check_writable(folder)
-        rows = rows_to_measure(classifier, source, text_column, label_column, overlap=True)
+        measured = read_measured(classifier, source, text_column, label_column, overlap=True)
+        rows = measured.rows
+        console = terminal(quiet=not world.is_first)
+        for line in [*measured.lines(source), *(f"{note.heading}: {note.text}" for note in rows.notes)]:
+            console.print(escaped(line), soft_wrap=True, highlight=False, markup=False)
         start = time.perf_counter()
         with progress("evaluating", len(rows.texts), world.is_first) as advance:
             logits = classifier.logits(rows.texts, batch_size, advance, world)
         metrics = classification_metrics(logits, rows.labels, classifier.label_names, rows.overlap)
+        metrics["read"] = {"source": source, "part": measured.part} | asdict(rows.columns)
         metrics["rows_per_second"] = len(rows.texts) / (time.perf_counter() - start)
         probabilities = classifier.probabilities(logits)
         calibration = calibration_metrics(probabilities, rows.labels)
@@ -70,10 +76,7 @@ def evaluate_source(
             metrics["robustness"] = measure_robustness(
                 classifier, rows, robustness, batch_size, world, text_column, label_column
             )
-        console = terminal(quiet=not world.is_first)
         _print_evaluation(console, metrics, f"{model} on {source}")
-        for note in rows.notes:
-            console.print(f"{note.heading}: {escaped(note.text)}", soft_wrap=True, highlight=False, markup=False)
         if output and world.is_first:
             with write_atomically(output) as file:
                 file.write(json.dumps(metrics, indent=2) + "\n")
@@ -102,26 +105,48 @@ def _refresh(console: "Console", model: Path, section: str, plots: list[Path]) -
         console.print(f"card: {card}", soft_wrap=True, highlight=False, markup=False)
 
 
-def rows_to_measure(
-    classifier: Classifier, source: str, text_column: str, label_column: str, overlap: bool = False
-) -> Rows:
-    """A source's test split, or all rows of a single file; where the model was trained on it, the rows held out then.
+@dataclass(frozen=True)
+class Measured:
+    """The rows that a model is measured on, and which of its source's they are."""
 
-    overlap: whether to look for near duplicates of the training rows that the source holds too (`Rows.overlap`). Raises
-    DataError where there are no rows to measure, or where the source cannot be read.
+    rows: Rows
+    part: str
+    """"its test split", "all of its rows" or "the rows held out in training"."""
+    notes: tuple[str, ...]
+    """What was read otherwise than in training, in sentences to be printed."""
+
+    def lines(self, source: str) -> list[str]:
+        """Returns what was read of `source`, for the printout."""
+        columns = self.rows.columns
+        read_from = f"; texts from {columns.text!r}, labels from {columns.label!r}" if columns.text else ""
+        return [f"{source}: {self.part}, {len(self.rows.texts):,}{read_from}", *self.notes]
+
+
+def rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+    """Returns the rows of `read_measured`."""
+    return read_measured(classifier, source, text_column, label_column).rows
+
+
+def read_measured(
+    classifier: Classifier, source: str, text_column: str, label_column: str, overlap: bool = False
+) -> Measured:
+    """Reads a source's test split, or all rows of a file; of one that the model was trained on, those held out then.
+
+    text_column, label_column: what the caller names; else the columns that the model was trained on are read where the
+    source has them. overlap: whether to look for near duplicates of the training rows that the source holds too
+    (`Rows.overlap`). Raises DataError where there are no rows to measure, or where the source cannot be read.
     """
     own, known, names = classifier.config.data, classifier.trained_rows, classifier.label_names
     same_path = source == own.source or (Path(source).exists() and Path(source).resolve() == Path(own.source).resolve())
-    if same_path:
-        text_column, label_column = text_column or own.text_column, label_column or own.label_column
     first_label, sha256 = known.get("first_label"), known.get("sha256", "")
     trained_rows = sha256 if overlap else ""
-    skips = same_path and own.skip_bad_rows
+    trained, skips = classifier.columns, same_path and own.skip_bad_rows
     rows, own_test = load_rows(
-        source, names, text_column, label_column, first_label, trained_rows, own.merge_labels, skips
+        source, names, text_column, label_column, first_label, trained_rows, own.merge_labels, skips, trained
     )
+    notes = tuple(other_columns(rows.columns, trained, Columns(text_column, label_column)))
     if own_test:
-        return rows
+        return Measured(rows, "its test split", notes)
     trained_on = sha256 == rows_sha256(rows, names) if sha256 else same_path
     if not trained_on and same_path:
         raise DataError(
@@ -129,11 +154,12 @@ def rows_to_measure(
             "cannot be told\nfix: give the rows to measure as a file of another name"
         )
     if not trained_on:
-        return rows
+        return Measured(rows, "all of its rows", notes)
     # Rows the model has trained on say nothing: take the same test rows as training did.
     if not known.get("test_cut", own.test_fraction > 0):
         raise DataError(f"{source}: the model has trained on all of its rows, so it cannot be measured on them")
-    return replace(held_out_rows(rows, own.test_fraction, classifier.config.seed), notes=rows.notes)
+    held_out = replace(held_out_rows(rows, own.test_fraction, classifier.config.seed), notes=rows.notes)
+    return Measured(held_out, "the rows held out in training", notes)
 
 
 def _print_evaluation(console: "Console", metrics: dict[str, Any], title: str) -> None:

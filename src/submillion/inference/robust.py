@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from submillion.config import DataConfig
+from submillion.data.columns import NO_COLUMNS, Columns, has_text, pick_trained
 from submillion.data.corpus import Rows
 from submillion.data.labels import names_by_number, raw_labels, without_points
 from submillion.data.sources import read_source
-from submillion.data.tables import Pick, checked_texts, pick_text_and_label
+from submillion.data.tables import Pick, checked_texts
 from submillion.errors import ConfigError, DataError
 from submillion.inference.card import short_name
 from submillion.inference.classifier import Classifier
@@ -90,7 +91,7 @@ def measure_robustness(
 
     # First: its errors should not come last.
     shifted = {
-        name: _shifted(source, classifier.label_names, names | label_map, text_column, label_column)
+        name: _shifted(source, classifier.label_names, names | label_map, text_column, label_column, classifier.columns)
         for name, (source, names) in _sources(options.shift, classifier.label_names).items()
     }
     chosen = numpy_generator(options.seed, "robustness").permutation(len(rows.texts))
@@ -124,10 +125,16 @@ def _sources(shift: str, label_names: Sequence[str]) -> dict[str, tuple[str, dic
 
 
 def _shifted(
-    source: str, names: Sequence[str], label_map: Mapping[str, str], text_column: str = "", label_column: str = ""
+    source: str,
+    names: Sequence[str],
+    label_map: Mapping[str, str],
+    text_column: str = "",
+    label_column: str = "",
+    trained: Columns = NO_COLUMNS,
 ) -> tuple[Rows, int]:
     """The rows of a source whose labels the model has, and how many others there are."""
-    found = read_source(DataConfig(source=source), pick=partial(_pick_where_there, text_column, label_column))
+    pick = partial(_pick_where_there, text_column, label_column, trained)
+    found = read_source(DataConfig(source=source), pick=pick)
     table = found.splits.get("test") or found.splits["train"]
     text_column, label_column = table.columns
     found_labels = without_points(raw_labels(table, label_column), [*names, *label_map])
@@ -151,13 +158,14 @@ def _shifted(
     return Rows([texts[row] for row in kept], indices), len(labels) - len(kept)
 
 
-def _pick_where_there(text_column: str, label_column: str, where: str) -> Pick:
-    """The text column or columns, then the label column: those given where the table has them, else found by name."""
+def _pick_where_there(text_column: str, label_column: str, trained: Columns, where: str) -> Pick:
+    """The text column or columns, then the label column: those given where the table has them, else those that the
+    model was trained on, else found by name."""
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
-        there = text_column in columns or all(name.strip() in [*columns, ""] for name in text_column.split(","))
+        text = text_column if has_text(columns, text_column) else ""
         label = label_column if label_column in columns else ""
-        return pick_text_and_label(text_column if there else "", label, where, COLUMNS_FIX)(columns, strings)
+        return pick_trained(text, label, trained, where, COLUMNS_FIX)(columns, strings)
 
     return pick
 

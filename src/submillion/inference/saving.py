@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def _contents(run: Run, metrics: dict[str, Any], result: FitResult, plots: Mappi
         tokenizer_sha256=tokenizer.fingerprint,
         words=list(tokenizer.spelling.words) if tokenizer.spelling else [],
         rows=trained_rows(corpus),
+        columns=asdict(corpus.columns) if corpus.columns.text else {},
         config=to_mapping(config),
         parameters=metrics["parameters"],
         metrics={name: metrics[name] for name in RECORDED if name in metrics},

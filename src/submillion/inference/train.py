@@ -137,9 +137,15 @@ def _measured_and_saved(
         save_run(run, metrics, result)
     world.wait()
     compute = replace(run.compute, int8="int8" in metrics)
-    label_names, temperature = run.corpus.label_names, metrics["temperature"]
     classifier = Classifier(
-        run.network, run.tokenizer, label_names, run.config, compute, temperature, trained_rows(run.corpus)
+        run.network,
+        run.tokenizer,
+        run.corpus.label_names,
+        run.config,
+        compute,
+        metrics["temperature"],
+        trained_rows(run.corpus),
+        run.corpus.columns,
     )
     return TrainResult(classifier, metrics, result.history, Path(output.dir), Path(output.assets))
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from submillion.atomic import write_atomically
 from submillion.config import Config, from_mapping
+from submillion.data.columns import Columns
 from submillion.data.spelling import MOST_LETTERS, MOST_WORDS
 from submillion.errors import ArtefactError, ConfigError
 from submillion.lfs import check_no_pointers
@@ -28,7 +29,7 @@ from submillion.model.shape import EncoderShape
 SCHEMA = 1
 FILE_NAME = "model.pt"
 PACKED = ("tokenizer", "words")  # texts that are kept compressed
-LATER = {"words", "rows"}  # left out where empty: such a file can be read by the versions before there were any
+LATER = {"words", "rows", "columns"}  # left out where empty: versions before there were any can read such a file
 _MAX_PACKED_BYTES = 64 * 2**20  # they unpack to a few megabytes; a bomb does not get further than this
 
 
@@ -48,6 +49,8 @@ class Artefact:
     # Of the source: sha256 of its training rows (`Corpus.sha256`), test_cut (whether the test rows were cut from them),
     # first_label (`Corpus.first_label`). Empty where they are not known.
     rows: dict[str, Any] = field(default_factory=dict)
+    # That the training rows were read from: text and label, as in `Columns`. Empty where they are not known.
+    columns: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
         """Writes folder/model.pt: a temporary file, flushed, renamed. Returns its path."""
@@ -62,6 +65,13 @@ class Artefact:
             return from_mapping(self.config, "the configuration in the model's file")
         except ConfigError as error:
             raise ArtefactError(f"{error}\nfix: update submillion, where a later one trained the model") from None
+
+    def trained_columns(self) -> Columns:
+        """Returns the columns of the training rows; of a file that holds none, those that its configuration names."""
+        if self.columns:
+            return Columns(**self.columns)
+        data = self.configuration().data
+        return Columns(data.text_column, data.label_column)
 
     def content(self) -> bytes:
         """Of the file."""
@@ -160,6 +170,8 @@ def _check_types(artefact: Artefact) -> None:
     configured = isinstance(artefact.config, dict) and isinstance(artefact.tokenizer_sha256, str)
     read = isinstance(artefact.rows, dict) and isinstance(artefact.rows.get("sha256", ""), str)
     read = read and artefact.rows.get("first_label") in (None, 0, 1)
+    Columns(**artefact.columns)  # no other keys
+    read = read and all(isinstance(name, str) for name in artefact.columns.values())
     # In lower case a letter can be two.
     spelled = len(artefact.words) <= MOST_WORDS and all(0 < len(word) <= 2 * MOST_LETTERS for word in artefact.words)
     if not (named and labelled and based and calibrated and configured and spelled and read):

@@ -11,6 +11,7 @@ def classification_metrics(
     loss is the mean cross-entropy, in nats.
     macro_f1 is the mean over all labels of the list, a label without rows or predictions counting as 0.
     confusion[i][j] counts the rows of label i that were called j.
+    without_rows: where some labels have none, {"labels": their names, "macro_f1_of_others": of the labels with rows}.
     overlap: bool [rows], near duplicates of training rows. Where there are any, the key of that name has rows and
     accuracy of these and accuracy_of_others, None where there are no others.
     """
@@ -33,6 +34,9 @@ def classification_metrics(
         },
         "confusion": confusion_matrix(labels, predicted, labels=names).tolist(),
     }
+    if not rows.all():
+        missing = [name for name, count in zip(label_names, rows, strict=True) if not count]
+        found["without_rows"] = {"labels": missing, "macro_f1_of_others": float(f1[rows > 0].mean())}
     if overlap is not None and overlap.any():
         others = None if overlap.all() else float(right[~overlap].mean())
         own = {"rows": int(overlap.sum()), "accuracy": float(right[overlap].mean())}

@@ -1,0 +1,210 @@
+"""The rows of a file that a saved model is to label: texts, IDs, and columns that are copied to the answers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from submillion.data.columns import NO_COLUMNS, Columns, known_text, other_columns
+from submillion.data.compression import data_name
+from submillion.data.files import CHUNK_ROWS, read_chunks
+from submillion.data.tables import (
+    OptionalColumn,
+    Pick,
+    Problems,
+    Table,
+    answerable_texts,
+    join_texts,
+    pick_text,
+)
+from submillion.data.values import as_cell
+from submillion.errors import DataError, did_you_mean, encodable
+
+ALL = ("all",)  # of `keep`: every column
+FIX = "every row needs a value that can be read as a text, which may be blank: correct or remove these rows"
+
+
+@dataclass(frozen=True)
+class InputRows:
+    """Some rows of an input, in its order; every list has an item for each of them."""
+
+    texts: list[str]
+    """"" for a blank one."""
+    ids: list[Any] | None = None
+    """As they stand in the input; None where the answers count their rows."""
+    kept: dict[str, list[Any]] = field(default_factory=dict)
+    """Values to copy, by the column's name."""
+
+
+@dataclass(frozen=True)
+class CheckedInput:
+    """A file that can be labelled, and what is to be read of it."""
+
+    path: Path
+    rows: int
+    texts: tuple[str, ...]
+    """Names of the columns whose texts are read as one."""
+    id: str
+    """Name of the column that holds the IDs; "" where the answers count their rows."""
+    kept: tuple[str, ...]
+    """Names of the columns to copy, in the order of the file or as they were asked for."""
+    pick: Pick
+    """Picks these columns of the file, and maybe more."""
+    notes: tuple[str, ...]
+    """What was understood, in sentences to be printed."""
+
+
+def check_input(
+    path: Path,
+    text_column: str = "",
+    id_column: str = "",
+    keep: Sequence[str] = (),
+    trained: Columns = NO_COLUMNS,
+    with_ids: bool = True,
+) -> CheckedInput:
+    """Reads the whole file once, a chunk at a time, and returns what to read of it for its answers.
+
+    text_column, id_column, keep: what the caller names. trained: the columns that the model was trained on. with_ids:
+    whether a column called id is looked for where the caller names none; it is taken where its values are unique and
+    not blank. Blank texts are texts. Memory grows by 8 bytes a row, and only where there are IDs to be compared.
+    Raises DataError with all problems of the file.
+    """
+    given = Columns(text=text_column)
+    pick = _InputPick(path.name, text_column, id_column, keep, trained, with_ids)
+    problems = Problems(path.name, fix=FIX)
+    ids, count = _IdCheck(), 0
+    for table in read_chunks(path, pick, problems):
+        if not pick.texts:  # a kind of file without columns, of which nothing was to be picked
+            pick(list(table.columns), list(table.columns))
+        _texts(table, pick.texts)
+        for name in table.columns:
+            if name in pick.kept or name == id_column:
+                _check_written(table, name)
+        ids.add(table.columns[pick.id] if pick.id else [])
+        count += len(table.rows)
+    problems.check()
+    usable = pick.id if id_column or not ids.flaws() else ""
+    notes = _id_notes(pick, ids, id_column, usable)
+    if data_name(path).suffix.lower() != ".txt":  # which has no columns
+        notes = other_columns(Columns(",".join(pick.texts)), pick.trained, given) + notes
+    kept = [name for name in pick.kept if name != usable or tuple(keep) != ALL]
+    return CheckedInput(path, count, tuple(pick.texts), usable, tuple(kept), pick, tuple(notes))
+
+
+def iter_input(checked: CheckedInput, chunk_rows: int = CHUNK_ROWS) -> Iterator[InputRows]:
+    """Yields the rows of the file in order, at most chunk_rows at a time.
+
+    Pickles and .json arrays are held whole. Raises DataError where the file is no longer what was checked.
+    """
+    problems = Problems(checked.path.name, fix=FIX)
+    wanted = {*checked.texts, *checked.kept, *[checked.id] * bool(checked.id)}
+    # The same pick as before: a reader that asks it whether the first line is a header gets the same answer.
+    for table in read_chunks(checked.path, checked.pick, problems, chunk_rows):
+        if not wanted <= set(table.columns):
+            raise DataError(f"{checked.path}: its columns have changed since it was checked\nfix: run it again")
+        texts = _texts(table, checked.texts)
+        problems.check()
+        ids = table.columns[checked.id] if checked.id else None
+        yield InputRows(texts, ids, {name: table.columns[name] for name in checked.kept})
+
+
+class _InputPick:
+    """Picks the columns of an input, and holds afterwards which it took for what."""
+
+    def __init__(
+        self, where: str, text_column: str, id_column: str, keep: Sequence[str], trained: Columns, with_ids: bool
+    ) -> None:
+        self.where, self.text_column, self.id_column = where, text_column, id_column
+        self.keep, self.trained, self.with_ids = tuple(keep), trained, with_ids
+        self.texts: list[str] = []
+        self.id = ""
+        self.kept: list[str] = []
+        self.id_names: list[str] = []  # columns called id
+
+    def __call__(self, columns: list[str], strings: list[str]) -> list[str]:
+        self.id = ""  # a reader may ask several times; what it asks last is what it reads
+        self.id_names = [name for name in columns if name.strip().lower() == "id"]
+        # Of two columns of strings, one of which is called id, the other holds the texts.
+        strings = [name for name in strings if name not in self.id_names] or strings
+        text = known_text(columns, self.text_column, self.trained)
+        expected = f"the model was trained on {self.trained.text!r}; " if self.trained.text else ""
+        fix = f"{expected}name the column of the texts: --text-column NAME, or several to be joined: A,B"
+        self.texts = pick_text(text, self.where, fix=fix)(columns, strings)
+        self.id_names = [name for name in self.id_names if name not in self.texts]
+        if self.id_column:
+            self.id = self._named(columns, self.id_column, "--id-column")
+        elif self.with_ids and len(self.id_names) == 1:
+            self.id = self.id_names[0]
+        named = columns if self.keep == ALL else [self._named(columns, name, "--keep") for name in self.keep]
+        self.kept = list(dict.fromkeys(named))
+        others = [OptionalColumn(name) for name in [self.id] * bool(self.id) + self.kept]
+        return list(dict.fromkeys([*self.texts, *others]))
+
+    def _named(self, columns: list[str], name: str, flag: str) -> str:
+        if name in columns:
+            return name
+        raise DataError(
+            f"{self.where}: no column {name!r} ({flag}); the columns are {', '.join(columns)}"
+            f"{did_you_mean(name, columns)}"
+        )
+
+
+class _IdCheck:
+    """Counts the blank, broken and repeated values of a column that comes in chunks, by a hash of 8 bytes each."""
+
+    def __init__(self) -> None:
+        self.blank = 0
+        self.broken = 0  # values that hold half of a surrogate pair, which no file of answers can hold
+        self._hashes: list[np.ndarray] = []
+        self._repeated: int | None = None
+
+    def add(self, values: Sequence[Any]) -> None:
+        cells = [cell for cell in map(as_cell, values) if cell.strip()]
+        self.blank += len(values) - len(cells)
+        self.broken += sum(not encodable(cell) for cell in cells)
+        self._hashes.append(np.fromiter(map(hash, cells), np.int64, len(cells)))
+
+    @property
+    def repeated(self) -> int:
+        """Rows whose value stands in an earlier row too."""
+        if self._repeated is None:
+            hashes = np.sort(np.concatenate(self._hashes))
+            self._repeated = int((hashes[1:] == hashes[:-1]).sum())
+            self._hashes = []
+        return self._repeated
+
+    def flaws(self) -> str:
+        """Returns how many values are no IDs, and why: "1 repeated and 2 blank"; "" where all are."""
+        counts = {"repeated": self.repeated, "blank": self.blank, "with half of a surrogate pair": self.broken}
+        return " and ".join(f"{count:,} {flaw}" for flaw, count in counts.items() if count)
+
+
+def _id_notes(pick: _InputPick, ids: _IdCheck, id_column: str, usable: str) -> list[str]:
+    """Returns what is to be said about the IDs."""
+    if pick.with_ids and len(pick.id_names) > 1 and not id_column:
+        names = ", ".join(map(repr, pick.id_names))
+        return [f"IDs are counted from 0: several columns are called id ({names}); --id-column NAME takes one of them"]
+    if not pick.id:
+        return []
+    flaws = ids.flaws()
+    if not usable:
+        flawed = f"the column {pick.id!r} has values that are no IDs: {flaws}"
+        return [f"IDs are counted from 0: {flawed}; --id-column {pick.id!r} takes them all the same"]
+    return [f"IDs are those of the column {usable!r}" + (f", of which {flaws}" if flaws else "")]
+
+
+def _texts(table: Table, names: Sequence[str]) -> list[str]:
+    """Returns the texts of the rows, "" for blank ones; what is no text is added to the table's problems."""
+    joined = join_texts(replace(table, columns={name: table.columns[name] for name in names}), len(names))
+    (column,) = joined.columns
+    return answerable_texts(joined, column)
+
+
+def _check_written(table: Table, name: str) -> None:
+    """Adds the values that no file of answers can hold to the table's problems."""
+    for index, value in enumerate(table.columns[name]):
+        if not encodable(as_cell(value)):
+            problem = f"the column {name!r} holds half of a surrogate pair, which is no character"
+            table.problems.add(f"{table.at(index)}: {problem}")
