@@ -9,6 +9,7 @@ import numpy as np
 
 from submillion.config import DataConfig
 from submillion.data.files import check_texts, iter_texts
+from submillion.data.formats.options import ReadOptions
 from submillion.data.labels import (
     check_names,
     first_number,
@@ -17,7 +18,7 @@ from submillion.data.labels import (
     sorted_names,
     without_points,
 )
-from submillion.data.sources import Source, read_source
+from submillion.data.sources import Source, read_options, read_source, with_options
 from submillion.data.splits import near_duplicate_groups, near_duplicates, stratified_group_split
 from submillion.data.tables import Table, checked_texts
 from submillion.errors import DataError
@@ -54,6 +55,8 @@ class Corpus:
     """The integer that stood for the first label name, 0 or 1; None where the rows held names."""
     unlabelled: list[str]
     """Texts of config.unlabelled, each once, without those of the three splits."""
+    notes: tuple[str, ...] = ()
+    """How the files were understood where that is not obvious, a line each, for the run's printout."""
 
 
 def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Corpus:
@@ -87,6 +90,8 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         cuts.append(f"{split} {len(cut):,}")
     described = source.described + (f"; cut from train: {', '.join(cuts)}" if cuts else "")
     cut_splits = tuple(split for split in missing if len(splits[split].texts))
+    notes = list(source.notes)
+    unlabelled = _unlabelled(config, [train, splits["validation"], splits["test"]], notes) if config.unlabelled else []
     return Corpus(
         train,
         splits["validation"],
@@ -98,18 +103,22 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         cut_splits,
         sha256,
         first_label,
-        _unlabelled(config, [train, splits["validation"], splits["test"]]) if config.unlabelled else [],
+        unlabelled,
+        tuple(dict.fromkeys(notes)),
     )
 
 
-def _unlabelled(config: DataConfig, splits: Sequence[Rows]) -> list[str]:
+def _unlabelled(config: DataConfig, splits: Sequence[Rows], notes: list[str]) -> list[str]:
     """The texts of the file, each once: none that a split holds, whose label would be guessed where it is known, and no
-    near duplicate of a held-out row, which would be measured on what it was trained on."""
-    check_texts(config.unlabelled, config.text_column, "--data.text-column")  # all problems of the file at once
+    near duplicate of a held-out row, which would be measured on what it was trained on. Adds to the notes how the file
+    was understood."""
+    options = read_options(config)
+    # First all problems of the file at once.
+    check_texts(config.unlabelled, config.text_column, "--data.text-column", options, notes)
     train, *held_out = splits
     held_out_texts = [text for rows in held_out for text in rows.texts]
     known = {*train.texts, *held_out_texts}
-    read = (text for chunk in iter_texts(config.unlabelled, config.text_column) for text in chunk)
+    read = (text for chunk in iter_texts(config.unlabelled, config.text_column, options=options) for text in chunk)
     texts = [text for text in dict.fromkeys(read) if text not in known]
     groups = near_duplicate_groups(held_out_texts + texts)
     seen, own = np.split(groups, [len(held_out_texts)])
@@ -136,16 +145,21 @@ def load_rows(
     label_column: str = "",
     first_label: int | None = None,
     trained_on: str = "",
+    options: ReadOptions | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Rows, bool]:
     """Labelled rows to measure a model on: the source's test split, or all its rows where it has no splits; and whether
     they are a test split.
 
     Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
     first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. trained_on: their
-    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. Raises DataError as
-    `load_corpus` does.
+    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. options: how files are
+    read. notes: a list to which `Source.notes` are added. Raises DataError as `load_corpus` does.
     """
-    found = read_source(DataConfig(source=source, text_column=text_column, label_column=label_column))
+    config = DataConfig(source=source, text_column=text_column, label_column=label_column)
+    found = read_source(with_options(config, options or ReadOptions()))
+    if notes is not None:
+        notes += found.notes
 
     def rows_of(table: Table) -> Rows:
         texts, labels = _columns(table)

@@ -12,8 +12,11 @@ from typing import Any
 from submillion.config import IN_MEMORY, DataConfig
 from submillion.data.compression import CODECS, codec_of, data_name
 from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
+from submillion.data.folders import layout_splits
+from submillion.data.formats.options import ReadOptions
 from submillion.data.objects import SPLIT_NAMES, arrow_from_dataset, is_splits, table_from_object
 from submillion.data.pickles import read_pickle
+from submillion.data.refused import AnswerColumn
 from submillion.data.tables import Pick, Problems, Table, join_texts, pick_text_and_label
 from submillion.errors import DataError
 
@@ -42,6 +45,24 @@ class Source:
     described: str
     notice: str = ""
     hub_id: str = ""  # owner/name, where the hub was asked for it
+    notes: tuple[str, ...] = ()
+    """How the files were understood where that is not obvious: separator, header, encoding, layout. A line each."""
+
+
+def read_options(config: DataConfig) -> ReadOptions:
+    """Returns how the configuration says that files are read."""
+    return ReadOptions(config.separator, config.encoding, config.header, config.quoting)
+
+
+def with_options(config: DataConfig, options: ReadOptions) -> DataConfig:
+    """Returns the configuration with these options of reading in place of its own."""
+    return replace(
+        config,
+        separator=options.separator,
+        encoding=options.encoding,
+        header=options.header,
+        quoting=options.quoting,
+    )
 
 
 def read_source(config: DataConfig, data: object | None = None, pick: PickOf | None = None) -> Source:
@@ -50,9 +71,12 @@ def read_source(config: DataConfig, data: object | None = None, pick: PickOf | N
     pick: chooses the columns, in place of config's; it is given what to call the table in its errors.
     Raises DataError for a source that is missing, unreachable or not understood.
     """
-    found = _read(config, data, pick or partial(pick_text_and_label, config.text_column, config.label_column))
-    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in found.splits.items()}
-    return replace(found, splits=splits)
+    answers = AnswerColumn(pick or partial(pick_text_and_label, config.text_column, config.label_column))
+    source = _read(config, data, answers.pick_of)
+    accepted = {name: answers.accepted(table) for name, table in source.splits.items()}
+    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in accepted.items()}
+    notes = dict.fromkeys(note for table in splits.values() for note in table.problems.notes)
+    return replace(source, splits=splits, notes=tuple(notes))
 
 
 def _read(config: DataConfig, data: object | None, pick: PickOf) -> Source:
@@ -60,13 +84,14 @@ def _read(config: DataConfig, data: object | None, pick: PickOf) -> Source:
     if data is not None and not isinstance(data, str | os.PathLike):
         return _from_object(data, pick, "data")
     source = config.source if data is None else os.fspath(data)
+    options = read_options(config)
     path = Path(source).expanduser()
     if source.startswith("package:"):
         return _from_package(source)
     if path.is_dir():
-        return _from_folder(path, pick)
-    if path.exists() or source.startswith((".", "/", "~")) or path.suffix.lower() in (*SUFFIXES, ".txt", *CODECS):
-        return _from_file(path, pick)
+        return _from_folder(path, pick, options)
+    if path.exists() or source.startswith((".", "/", "~")) or path.suffix.lower() in (*SUFFIXES, *CODECS):
+        return _from_file(path, pick, options)
     return _from_hub(source, pick)
 
 
@@ -89,15 +114,17 @@ def _from_object(data: Any, pick: PickOf, where: str) -> Source:
     return Source(splits, f"{where} ({_counted(splits)} rows)")
 
 
-def _from_file(path: Path, pick: PickOf) -> Source:
+def _from_file(path: Path, pick: PickOf, options: ReadOptions) -> Source:
     check_exists(path)
     if path.suffix.lower() in (".pkl", ".pickle"):
         return _from_object(read_pickle(path), pick, str(path))
-    splits = {"train": read_table(path, pick(path.name))}
+    splits = {"train": read_table(path, pick(path.name), options)}
     return Source(splits, f"{path} ({_counted(splits)} rows)")
 
 
-def _from_folder(folder: Path, pick: PickOf) -> Source:
+def _from_folder(folder: Path, pick: PickOf, options: ReadOptions) -> Source:
+    if layout := layout_splits(folder, pick, options):
+        return Source(layout, f"{folder} ({_counted(layout)} rows)")
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         name = data_name(path)
@@ -113,7 +140,7 @@ def _from_folder(folder: Path, pick: PickOf) -> Source:
     splits: dict[str, Table] = {}
     for split in ("train", "validation", "test"):
         if split in found:
-            part = _from_file(found[split][0], pick)
+            part = _from_file(found[split][0], pick, options)
             if list(part.splits) != ["train"]:
                 raise DataError(f"{found[split][0]}: expected one table, found splits: {', '.join(part.splits)}")
             splits[split] = part.splits["train"]

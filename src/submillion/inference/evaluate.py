@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from submillion.atomic import check_output, check_writable, write_atomically
 from submillion.data.corpus import Rows, held_out_rows, load_rows, rows_sha256
+from submillion.data.formats.options import ReadOptions
+from submillion.data.sources import read_options
 from submillion.errors import DataError
 from submillion.inference.calibration import calibration_metrics
 from submillion.inference.card import overlapping, refresh_card, render_robustness
 from submillion.inference.classifier import Classifier, open_classifier
+from submillion.inference.notes import print_notes
 from submillion.inference.robust import (
     RobustnessOptions,
     check_options,
@@ -38,11 +41,13 @@ def evaluate_source(
     precision: str = "auto",
     robustness: RobustnessOptions | None = None,
     adapter_scale: float = 1.0,
+    options: ReadOptions | None = None,
 ) -> dict[str, Any]:
     """Measures a saved model on labelled rows: a source's test split, or all rows of a single file.
 
     Prints a table by label and returns the metrics; writes them as JSON to `output` if given. With robustness, noise,
-    style, shift and attack are measured too, plotted, and written into the model's card. Raises SubmillionError.
+    style, shift and attack are measured too, plotted, and written into the model's card. options: how files are read;
+    what is not obvious about them is printed first. Raises SubmillionError.
     """
     from rich.console import Console
 
@@ -56,7 +61,9 @@ def evaluate_source(
         if world.is_first:
             for folder in ([output.parent] if output else []) + ([robustness.assets] if robustness else []):
                 check_writable(folder)
-        rows = rows_to_measure(classifier, source, text_column, label_column, overlap=True)
+        notes: list[str] = []
+        rows = rows_to_measure(classifier, source, text_column, label_column, True, options, notes)
+        print_notes(Console(quiet=not world.is_first), notes)
         start = time.perf_counter()
         with progress("evaluating", len(rows.texts), world.is_first) as advance:
             logits = classifier.logits(rows.texts, batch_size, advance, world)
@@ -100,20 +107,28 @@ def _refresh(console: "Console", model: Path, section: str, plots: list[Path]) -
 
 
 def rows_to_measure(
-    classifier: Classifier, source: str, text_column: str, label_column: str, overlap: bool = False
+    classifier: Classifier,
+    source: str,
+    text_column: str,
+    label_column: str,
+    overlap: bool = False,
+    options: ReadOptions | None = None,
+    notes: list[str] | None = None,
 ) -> Rows:
     """A source's test split, or all rows of a single file; where the model was trained on it, the rows held out then.
 
-    overlap: whether to look for near duplicates of the training rows that the source holds too (`Rows.overlap`). Raises
-    DataError where there are no rows to measure, or where the source cannot be read.
+    overlap: whether to look for near duplicates of the training rows that the source holds too (`Rows.overlap`).
+    options: how files are read; None as in training, where it is that source. notes: a list to which `Source.notes` are
+    added. Raises DataError where there are no rows to measure, or where the source cannot be read.
     """
     own, known, names = classifier.config.data, classifier.trained_rows, classifier.label_names
     same_path = source == own.source or (Path(source).exists() and Path(source).resolve() == Path(own.source).resolve())
     if same_path:
         text_column, label_column = text_column or own.text_column, label_column or own.label_column
+        options = options or read_options(own)
     first_label, sha256 = known.get("first_label"), known.get("sha256", "")
     trained_rows = sha256 if overlap else ""
-    rows, own_test = load_rows(source, names, text_column, label_column, first_label, trained_rows)
+    rows, own_test = load_rows(source, names, text_column, label_column, first_label, trained_rows, options, notes)
     if own_test:
         return rows
     trained_on = sha256 == rows_sha256(rows, names) if sha256 else same_path

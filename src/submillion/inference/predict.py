@@ -10,10 +10,12 @@ from typing import IO
 import numpy as np
 
 from submillion.atomic import check_output, write_atomically
-from submillion.data.files import check_texts, find_input, iter_texts, stream_texts
+from submillion.data.files import DEFAULTS, check_texts, find_input, iter_texts, stream_texts
+from submillion.data.formats.options import ReadOptions
 from submillion.errors import ConfigError, DataError
 from submillion.inference.answers import answer_format, answer_lines, header_line
 from submillion.inference.classifier import is_checkpoint, open_classifier
+from submillion.inference.notes import print_notes
 from submillion.training.artefact import find_artefact, model_file
 from submillion.training.distributed import World, join
 from submillion.training.progress import progress
@@ -32,6 +34,7 @@ def predict_file(
     precision: str = "auto",
     format: str = "auto",
     adapter_scale: float = 1.0,
+    options: ReadOptions = DEFAULTS,
 ) -> int:
     """Labels every text of a file, streaming: memory does not grow with the file. Returns the number of rows.
 
@@ -39,7 +42,8 @@ def predict_file(
     one data file in the model's folder. A file is checked whole first, and the output appears whole or not at all.
     input -: a text a line from standard input, each answered as soon as it is computed. output -: standard output,
     flushed chunk by chunk; what else there is to say then goes to standard error. Under torchrun the processes share
-    the rows of each chunk and the first writes the file. Raises SubmillionError.
+    the rows of each chunk and the first writes the file. options: how the file is read; what is not obvious about it is
+    printed first. Raises SubmillionError.
     """
     from rich.console import Console
 
@@ -55,9 +59,13 @@ def predict_file(
             raise ConfigError("--text-column: standard input is a text a line, without columns\nfix: leave it out")
         if output != STANDARD:
             check_output(output, {"the input": input, "the model": model_file(model)})
-        total = 0 if input == STANDARD else check_texts(input, text_column)
+        notes: list[str] = []
+        total = 0 if input == STANDARD else check_texts(input, text_column, options=options, notes=notes)
+        print_notes(console, notes)
         classifier = open_classifier(model, base, precision, adapter_scale, world)
-        chunks = stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column)
+        chunks = (
+            stream_texts(sys.stdin.buffer) if input == STANDARD else iter_texts(input, text_column, options=options)
+        )
         counts = np.zeros(len(classifier.label_names), dtype=np.int64)
         start = time.perf_counter()
         with (

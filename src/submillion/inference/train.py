@@ -33,6 +33,7 @@ from submillion.inference.card import (
 from submillion.inference.classifier import Classifier
 from submillion.inference.cross_validation import CrossValidated, cross_validate
 from submillion.inference.learning import LEAST_LEARNED, Learned, Run, add_ngrams, learn, name_sentences
+from submillion.inference.notes import print_notes
 from submillion.inference.plan import base_shape, parts_table, planned
 from submillion.inference.predict import predict_file
 from submillion.inference.saving import check_room, save_run, trained_rows
@@ -177,6 +178,7 @@ def _prepared(config: Config, data: object, world: World, console: "Console") ->
     insists = config.train.precision != "auto"
     config, plan = planned(config, len(corpus.label_names))
     console.print(parts_table(config, plan, len(corpus.label_names)))
+    print_notes(console, corpus.notes)
     _print_run(console, config, corpus, compute, world)
     tokenizer = Tokenizer.from_folder(base.folder, shape.vocab_size)
     if config.model.clean_text:
