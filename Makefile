@@ -1,13 +1,14 @@
 # make quickstart   a model on real news in a few minutes, from nothing but Python 3.11 and PyPI
 # make test         the tests
 # make bench        training and prediction against the usual tools, side by side: an hour on two cores, wants AG News
+# make fuzz         100,000 damaged files over all readers: minutes on one core
 # make lint         ruff and mypy
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test bench lint clean
+.PHONY: quickstart test bench fuzz lint clean
 
 quickstart: .venv/quickstart
 	$(BIN)/submillion quickstart
@@ -19,6 +20,9 @@ test: .venv/test
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+fuzz: .venv/test
+	$(BIN)/python -m tests.campaign.fuzz --inputs 100000
 
 lint: .venv/test
 	$(BIN)/python -m ruff check src tests benchmarks

@@ -63,7 +63,7 @@ class _Unpacked(io.RawIOBase):
             self._archive = zipfile.ZipFile(path)
             try:
                 self._file = cast(BinaryIO, self._archive.open(member))
-            except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+            except _ZIP_ERRORS as error:
                 self._archive.close()
                 raise DataError(f"{path.name}: the zip archive cannot be unpacked ({error})\n{_UNPACK}") from None
         elif codec == "bzip2":
@@ -99,6 +99,8 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
+# What zipfile raises for a damaged or encrypted archive; a false offset in it is an OSError.
+_ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, ValueError, KeyError, EOFError, OSError)  # NotImplementedError too
 _UNPACK = "fix: unpack it, or pack the one file again"
 
 
@@ -107,7 +109,7 @@ def _only_member(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+    except _ZIP_ERRORS as error:
         raise DataError(f"{path.name}: the zip file is cut or damaged ({error})\n{_UNPACK}") from None
     names = [name for name in names if not name.startswith("__MACOSX/") and not Path(name).name.startswith(".")]
     if len(names) == 1:

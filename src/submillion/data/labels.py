@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from submillion.data.tables import Problems, Table, is_missing
-from submillion.errors import DataError, did_you_mean
+from submillion.errors import DataError, did_you_mean, encodable
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _WITH_POINT = re.compile(_INTEGER.pattern + r"(\.0+)?")
@@ -59,6 +59,9 @@ def raw_labels(table: Table, column: str) -> list[str | None]:
             continue
         if label is None:
             table.problems.add(f"{table.at(index)}: the label is missing")
+        elif not encodable(label):
+            table.problems.add(f"{table.at(index)}: the label holds half of a surrogate pair, which is no character")
+            label = None
         elif names and not isinstance(value, str):  # a ClassLabel's integers index, even where its names are digits
             inside = is_decimal(label) and 0 <= int(label) < len(names)
             if not inside:

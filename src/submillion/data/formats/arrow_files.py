@@ -98,13 +98,15 @@ def _damage_told(what: str, problems: Problems) -> Iterator[None]:
 
 def _opened(path: Path) -> tuple["pa.Schema", Iterator["pa.RecordBatch"]]:
     import pyarrow as pa
-    from pyarrow import feather, ipc
+    from pyarrow import ipc
 
     with path.open("rb") as file:
         magic = file.read(6)
-    if magic[:4] == b"FEA1":  # Feather's first version, which is no Arrow file
-        table = feather.read_table(str(path))
-        return table.schema, iter(table.to_batches())
+    if magic[:4] == b"FEA1":  # pyarrow gives this version up, and a damaged file of it ends the process
+        raise DataError(
+            f"{path.name}: expected Feather's version 2, found version 1, which is not read\n"
+            "fix: pandas.read_feather(FILE).to_parquet(OTHER)"
+        )
     source = pa.memory_map(str(path))
     if magic == b"ARROW1":
         reader = ipc.open_file(source)

@@ -26,17 +26,17 @@ def is_number(cell: str) -> bool:
 def has_header(first: Sequence[str], others: Sequence[Sequence[str]], pick: Pick) -> bool:
     """Returns whether the first line, as cells, names the columns; `others` are some of the lines below.
 
-    It does where a cell is a usual name of a column, or where `pick` finds the columns that were asked for by name.
-    Else it is compared with the lines below: what looks like them is a row.
+    It does where `pick` finds its columns by name. It does not where a number stands above numbers. Else it does where
+    a cell is a usual name of a column. Else it is compared with the lines below: what looks like them is a row.
     """
     names = [cell.strip() for cell in first]
-    if any(name.lower() in HEADER_WORDS for name in names) or _asked_by_name(names, pick):
+    if _asked_by_name(names, pick):
         return True
     below = [row for row in others if len(row) == len(first) and (len(first) == 1 or list(row) != list(first))]
-    if not below:
-        return False
-    signs = [_sign(name, [row[column].strip() for row in below]) for column, name in enumerate(names)]
+    signs = [_sign(name, [row[column].strip() for row in below]) for column, name in enumerate(names)] if below else []
     if "number" in signs:
+        return False
+    if any(name.lower() in HEADER_WORDS for name in names) or "name above numbers" in signs:
         return True
     return "row" not in signs and "name" in signs
 
@@ -54,15 +54,15 @@ def _asked_by_name(names: list[str], pick: Pick) -> bool:
 
 
 def _sign(name: str, below: list[str]) -> str:
-    """Returns what one cell of the first line says: "number" or "name" that it is a name, "row" that it is a value.
+    """Returns what one cell of the first line says: "name" that it is a name, "row" that it is a value, "" nothing.
 
-    "number" is the stronger one: no number stands above numbers. "" where it says nothing.
+    Above a column of numbers it says more: "number", or "name above numbers".
     """
     if not name:
         return ""
     numbers = sum(map(is_number, below)) >= 0.9 * len(below)
     if numbers or is_number(name):
-        return ("row" if is_number(name) else "number") if numbers else "name"
+        return ("number" if is_number(name) else "name above numbers") if numbers else "name"
     if name in below or name.endswith(_SENTENCE_ENDS):
         return "row"
     words = len(name.split())
