@@ -105,6 +105,14 @@ def archive(**files):
     return held.getvalue()
 
 
+def nameless():
+    """Returns an archive whose one member has no name: its letter counts as the member's extra field."""
+    raw = bytearray(archive(x="text,label\nGoal.,sport\n"))
+    place = raw.index(b"PK\1\2") + 28
+    raw[place : place + 4] = b"\0\0\1\0"
+    return bytes(raw)
+
+
 @pytest.mark.parametrize("name", ["a.zip", "a.csv.zip"])
 def test_a_zip_of_one_file(write, name):
     assert labelled(write(name, archive(news__csv="text,label\nGoal.,sport\nBonus.,money\n")))[0] == PAIRS
@@ -115,6 +123,7 @@ def test_a_zip_of_one_file(write, name):
     [
         (archive(a__csv="text\n", b__csv="text\n"), "expected a zip archive of one file, found 2: a.csv, b.csv"),
         (archive(), "found none"),
+        (nameless(), "found none"),
         (b"PK\x03\x04 no more", "cut or damaged"),
         (archive(a__parquet="PAR1"), "expected compressed text"),
         (archive(a__csv="text,label\n" + "Goal.,sport\n" * 99)[:-30], "cut or damaged"),

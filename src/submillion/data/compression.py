@@ -108,7 +108,7 @@ def _only_member(path: Path) -> str:
     """Returns the name of the archive's one file. Raises DataError for none, several, and for no zip archive."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            names = [name for name in archive.namelist() if name and not name.endswith("/")]
     except _ZIP_ERRORS as error:
         raise DataError(f"{path.name}: the zip file is cut or damaged ({error})\n{_UNPACK}") from None
     names = [name for name in names if not name.startswith("__MACOSX/") and not Path(name).name.startswith(".")]
