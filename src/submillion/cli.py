@@ -445,6 +445,7 @@ def _to_onnx(model: Path, folder: Path, flags: ExportFlags) -> None:
         text_column=flags.data.text_column,
         label_column=flags.data.label_column,
         base=flags.base,
+        options=_read_options(flags.data),
     )
 
 

@@ -213,7 +213,7 @@ def test_the_whole_file_is_checked_before_the_model_is_loaded(tmp_path: Path, ou
 def test_a_failure_half_way_leaves_the_earlier_answers(
     trained: TrainResult, texts_csv: Path, output: Path, earlier_answers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks_off(path: Path, text_column: str) -> Iterator[list[str]]:
+    def breaks_off(path: Path, text_column: str, options: object) -> Iterator[list[str]]:
         yield TEXTS[:5]
         assert len(list(output.parent.iterdir())) == 2  # the answers so far are in a file of their own
         raise DataError("the disk is gone")

@@ -205,7 +205,9 @@ def _check_opcodes(raw: bytes) -> None:
             if opcode.name in ("PUT", "LONG_BINPUT") and argument is not None and argument > len(raw):
                 raise ValueError(f"object number {argument:,} in a file of {len(raw):,} bytes")
     except ValueError as error:
-        if any(words in str(error) for words in ("remain", "exhausted", "not enough data", "no newline")):
+        if raw.startswith(b"\x80") and any(
+            words in str(error) for words in ("remain", "exhausted", "not enough data", "no newline")
+        ):
             raise EOFError(str(error)) from None
         raise
 
