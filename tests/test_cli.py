@@ -11,6 +11,7 @@ import pytest
 from submillion import __version__
 from submillion.cli import main
 from submillion.config import Config, flag_name, flat
+from submillion.data.formats.options import ReadOptions
 from submillion.errors import BudgetError
 
 ROOT = Path(__file__).parents[1]
@@ -167,6 +168,7 @@ def test_predict_without_flags(calls: list[Any]) -> None:
                 "batch_size": 0,
                 "precision": "auto",
                 "adapter_scale": 1.0,
+                "options": ReadOptions(prefix="--"),
             },
         )
     ]

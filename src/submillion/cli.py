@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from submillion import __version__
 from submillion.config import (
@@ -28,6 +28,9 @@ from submillion.config import (
     shown,
 )
 from submillion.errors import ConfigError, SubmillionError, did_you_mean, escaped_lines
+
+if TYPE_CHECKING:
+    from submillion.data.formats.options import ReadOptions
 
 USAGE = f"""\
 submillion {__version__}: fine-tune text classifiers with fewer than a million trainable parameters
@@ -81,9 +84,9 @@ Recipes: {recipes}, or any .toml file."""
 PREDICT = """\
 Label the rows of INPUT with a saved classifier.
 
-INPUT: rows with a text column (csv, tsv, jsonl, parquet, pkl; text also as .gz or .zst); without it, the one such file
-in the model's folder. With - a text a line is read from standard input, and its label written to standard output as
-soon as it is computed."""
+INPUT: rows with a text column (csv, tsv, jsonl, json, parquet, arrow, xlsx, pkl; text also as .gz, .bz2, .xz, .zst or
+.zip), or a text on each line (txt); without it, the one such file in the model's folder. With - a text a line is read
+from standard input, and its label written to standard output as soon as it is computed."""
 
 EVALUATE = """\
 Measure a saved classifier on labelled rows. Required: --data.source."""
@@ -151,6 +154,15 @@ class PredictFlags(ModelFlags):
     IDs are counted from 0."""
     keep: tuple[str, ...] = ()
     """Columns of INPUT that are copied to the answers; all: every column. INPUT stands before this flag."""
+    separator: str = "auto"
+    """Separator of the columns of a text file: one character, or tab. auto: found by counting."""
+    encoding: str = "auto"
+    """Encoding of a text file, such as cp1252 or gb18030. auto: UTF-8, else found by the bytes."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line names the columns. Short: --header, --no-header. auto: no, where it looks like the rows
+    below. Without a header, columns are named by number, from 1."""
+    quoting: Literal["auto", "yes", "no"] = "auto"
+    """Whether quotes hold fields of a text file together. auto: no, for a tsv whose quotes do not balance."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +174,15 @@ class EvaluateData:
     Title,Description."""
     label_column: str = ""
     """Empty: the one the model was trained on, else found by name (label, labels, category ...)."""
+    separator: str = "auto"
+    """Separator of the columns of a text file: one character, or tab. auto: found by counting."""
+    encoding: str = "auto"
+    """Encoding of a text file, such as cp1252 or gb18030. auto: UTF-8, else found by the bytes."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line names the columns. Short: --header, --no-header. auto: no, where it looks like the rows
+    below. Without a header, columns are named by number, from 1."""
+    quoting: Literal["auto", "yes", "no"] = "auto"
+    """Whether quotes hold fields of a text file together. auto: no, for a tsv whose quotes do not balance."""
 
 
 @dataclass(frozen=True)
@@ -336,6 +357,7 @@ def _predict(argv: Sequence[str]) -> None:
             f"fix: name it first: submillion predict {shown((flags.keep[-1],))} --keep {columns}"
         )
     with _imports():
+        from submillion.data.formats.options import ReadOptions
         from submillion.inference.predict import STANDARD, predict_file
 
     output = STANDARD if words == ["-"] and "output" not in values else Path(flags.output)
@@ -355,6 +377,7 @@ def _predict(argv: Sequence[str]) -> None:
         batch_size=flags.batch_size,
         precision=flags.precision,
         adapter_scale=flags.adapter_scale,
+        options=ReadOptions(flags.separator, flags.encoding, flags.header, flags.quoting, prefix="--"),
     )
 
 
@@ -372,7 +395,7 @@ def _evaluate(argv: Sequence[str]) -> None:
         from submillion.inference.evaluate import evaluate_source
         from submillion.inference.robust import RobustnessOptions
 
-    options = RobustnessOptions(flags.robustness_rows, flags.shift, flags.label_map, flags.seed, Path(flags.assets))
+    robustness = RobustnessOptions(flags.robustness_rows, flags.shift, flags.label_map, flags.seed, Path(flags.assets))
     evaluate_source(
         source=flags.data.source,
         text_column=flags.data.text_column,
@@ -383,8 +406,17 @@ def _evaluate(argv: Sequence[str]) -> None:
         batch_size=flags.batch_size,
         precision=flags.precision,
         adapter_scale=flags.adapter_scale,
-        robustness=options if flags.robustness else None,
+        robustness=robustness if flags.robustness else None,
+        options=_read_options(flags.data),
     )
+
+
+def _read_options(data: EvaluateData) -> "ReadOptions | None":
+    """Returns how files are read; None where no flag says anything of it."""
+    from submillion.data.formats.options import ReadOptions
+
+    options = ReadOptions(data.separator, data.encoding, data.header, data.quoting)
+    return None if options == ReadOptions() else options
 
 
 def _export(argv: Sequence[str]) -> None:
@@ -432,6 +464,7 @@ def _to_onnx(model: Path, folder: Path, flags: ExportFlags) -> None:
         text_column=flags.data.text_column,
         label_column=flags.data.label_column,
         base=flags.base,
+        options=_read_options(flags.data),
     )
 
 

@@ -88,12 +88,22 @@ class LoraConfig:
 @dataclass(frozen=True)
 class DataConfig:
     source: str = "fancyzhx/ag_news"
-    """A file (csv, tsv, jsonl, parquet, pkl; text also as .gz or .zst), a folder with train.* and test.*,
-    package:NAME/CORPUS, or a hub id."""
+    """A file (csv, tsv, jsonl, json, parquet, arrow, xlsx, pkl, fastText's txt; text also as .gz, .bz2, .xz, .zst or
+    .zip), a folder with train.* and test.* or with a folder for each label, package:NAME/CORPUS, or a hub id."""
     text_column: str = ""
-    """Empty: found by name (text, sentence, content ...). Several, to be joined: Title,Description."""
+    """Empty: found by name (text, sentence, content ...). Several, to be joined: Title,Description.
+    By number, from 1: 2 or 2,3."""
     label_column: str = ""
-    """Empty: found by name (label, labels, category ...)."""
+    """Empty: found by name (label, labels, category ...). A name, or a number from 1."""
+    separator: str = "auto"
+    """Separator of the columns of a text file: one character, or tab. auto: found by counting."""
+    encoding: str = "auto"
+    """Encoding of text files, such as cp1252 or gb18030. auto: UTF-8, else found by the bytes."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line names the columns. Short: --header, --no-header. auto: no, where it looks like the rows
+    below. Without a header, columns are named by number, from 1."""
+    quoting: Literal["auto", "yes", "no"] = "auto"
+    """Whether quotes hold fields of a text file together. auto: no, for a tsv whose quotes do not balance."""
     label_names: tuple[str, ...] = ()
     """Names of the labels in order. Empty: the source's own. A label outside the list is an error.
     A recipe's names go with its source: with another --data.source they are empty unless given too."""
@@ -405,7 +415,7 @@ def read_flags(kind: type, argv: Sequence[str], positionals: int = 0) -> tuple[d
     values: dict[str, Any] = {}
     stray: list[str] = []
     problems: list[str] = []
-    queue = deque(argv)
+    queue = deque(_header_spelled_out(argv, kinds))
     while queue:
         word = queue.popleft()
         if not _is_flag(word):
@@ -436,6 +446,23 @@ def read_flags(kind: type, argv: Sequence[str], positionals: int = 0) -> tuple[d
         problems.append(f"unexpected {word!r}{hint}")
     _refuse(problems)
     return values, stray
+
+
+def _header_spelled_out(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
+    """Returns the words with --header and --no-header as the flag of the setting that they stand for."""
+    key = next((key for key in ("header", "data.header") if key in kinds), "")
+    if not key:
+        return list(argv)
+    words = []
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
+        if word.lower() in ("--no-header", "--no_header"):
+            word = f"{flag_name(key)}=no"
+        elif word == "--header" and following not in ("auto", "yes", "no"):
+            word = f"{flag_name(key)}=yes"
+        elif word == "--header" or word.startswith("--header="):
+            word = word.replace("--header", flag_name(key), 1)
+        words.append(word)
+    return words
 
 
 def placeholder(kind: Any) -> str:
@@ -508,6 +535,7 @@ def overlay(tree: T, values: Mapping[str, object], where: str = "", spell: Calla
     return new
 
 
+SEPARATOR_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 TARGETS = ("query", "key", "value", "attention_output", "intermediate", "output")  # in the encoder's order
 
 _AT_LEAST = {
@@ -568,11 +596,24 @@ def _range_problems(values: Mapping[str, Any]) -> dict[str, str]:
             expect(key, bool(value) and min(value) >= 0 and _unique(value), "all, or different layers counted from 0")
         elif key == "data.label_template" and value:
             expect(key, "{}" in value, "a sentence with {} in the label name's place")
+        elif key.removeprefix("data.") == "separator":
+            is_one = value == "auto" or value.lower() in SEPARATOR_WORDS or (len(value) == 1 and value not in '"\r\n')
+            expect(key, is_one, "auto, tab, comma, semicolon, pipe, or one character")
+        elif key.removeprefix("data.") == "encoding":
+            expect(key, value == "auto" or _is_encoding(value), "auto, or an encoding of text that Python knows")
         elif key == "data.label_names" and value:
             expect(key, len(value) > 1 and _unique(value), "two or more different names, or none")
         elif key == "lora.targets" and (problem := _target_problem(value)):
             problems[key] = problem
     return problems
+
+
+def _is_encoding(name: str) -> bool:
+    """Returns whether a text encoding has this name: rot13 and zip are encodings of other things."""
+    try:
+        return isinstance("a".encode(name), bytes) and codecs.lookup(name).name not in ("idna", "punycode", "undefined")
+    except (LookupError, ValueError, TypeError):
+        return False
 
 
 def _target_problem(targets: tuple[str, ...]) -> str:

@@ -377,7 +377,7 @@ def test_unlabelled_training_rows_are_told_once_with_the_flag_that_leaves_them_o
         ("a.jsonl", '{"text": "x", "label": "a"}\nno json\n{"text": "z", "label": "b"}\n', ["x", "z"], ["no JSON"]),
         ("b.jsonl", '{"text": "x", "label": "a"}\n{"text": 3, "label": null}\n{"text": "z", "label": "b"}', ["x", "z"],
          ["the text is of type int, expected a string; the label is missing"]),
-        ("c.jsonl", '{"text": "x", "label": "a"}\n{"text": "y"}\n{"text": "z", "label": "b"}', ["x", "z"], ["no key"]),
+        ("c.jsonl", '{"text": "x", "label": "a"}\n{"text": "y"}\n{"text": "z", "label": "b"}', ["x", "z"], ["the label is missing"]),
         ("a.json", '[{"text": "x", "label": "a"}, 3, {"text": "z", "label": "b"}]', ["x", "z"], ["a JSON object"]),
         ("d.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": ["a", "b"]}\n{"text": "z", "label": "b"}\n',
          ["x", "z"], ["is a list"]),

@@ -3,6 +3,7 @@ import contextlib
 import os
 import pickle
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -313,3 +314,18 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path, dataset):
             path.write_bytes(bad)
             with contextlib.suppress(DataError):
                 read_pickle(path)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x80\x02]r\xff\xff\xff\x22.",  # an object number of 587 million: room for that many before anything is read
+        b"\x80\x02]r\xff\xff\xff\x7f.",
+        b"(lp999999999\n.",
+        b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"abc.",  # a terabyte, of which 3 bytes are there
+    ],
+)
+def test_a_pickle_that_claims_more_memory_than_it_fills_is_refused_at_once(tmp_path, raw):
+    started = time.perf_counter()
+    assert "the pickle is" in refused(tmp_path, raw)
+    assert time.perf_counter() - started < 1

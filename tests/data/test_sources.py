@@ -50,8 +50,8 @@ def test_two_files_for_one_split_are_listed(write, tmp_path):
 
 def test_a_folder_without_train_lists_what_it_has(write, tmp_path):
     write("news/valid.csv", ROWS)
-    expected = "expected train{.csv,.tsv,.jsonl,.json,.parquet,.pkl,.pickle}, found valid.csv"
-    assert expected in error_of(tmp_path / "news")
+    error = error_of(tmp_path / "news")
+    assert "expected train{.csv,.tsv," in error and error.endswith("}, found valid.csv")
 
 
 @pytest.mark.parametrize("source", ["./no/such", "/no/such", "~/no/such", "news.csv", "news/train.parquet", "no.txt"])

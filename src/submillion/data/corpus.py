@@ -10,10 +10,11 @@ import numpy as np
 from submillion.config import DataConfig
 from submillion.data.columns import NO_COLUMNS, Columns, pick_trained
 from submillion.data.files import check_texts, iter_texts
+from submillion.data.formats.options import ReadOptions
 from submillion.data.labelled import Rows, is_unlabelled, labelled_rows, rows_of_table
-from submillion.data.notes import Note, unlabelled_note
+from submillion.data.notes import Note, reading_notes, unlabelled_note
 from submillion.data.skipping import Skipped
-from submillion.data.sources import read_source
+from submillion.data.sources import read_options, read_source, with_options
 from submillion.data.splits import near_duplicate_groups, near_duplicates, stratified_group_split
 from submillion.data.tables import Table
 from submillion.errors import DataError
@@ -80,6 +81,8 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         cuts.append(f"{split} {len(cut):,}")
     described = source.described + (f"; cut from train: {', '.join(cuts)}" if cuts else "")
     cut_splits = tuple(split for split in missing if len(splits[split].texts))
+    notes: list[str] = []
+    unlabelled = _unlabelled(config, [train, splits["validation"], splits["test"]], notes) if config.unlabelled else []
     return Corpus(
         train,
         splits["validation"],
@@ -91,21 +94,24 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         cut_splits,
         sha256,
         labelled.first,
-        _unlabelled(config, [train, splits["validation"], splits["test"]]) if config.unlabelled else [],
-        labelled.notes,
+        unlabelled,
+        tuple(dict.fromkeys((*labelled.notes, *reading_notes(notes)))),
         labelled.skipped,
         source.columns.get("train", NO_COLUMNS),
     )
 
 
-def _unlabelled(config: DataConfig, splits: Sequence[Rows]) -> list[str]:
+def _unlabelled(config: DataConfig, splits: Sequence[Rows], notes: list[str]) -> list[str]:
     """The texts of the file, each once: none that a split holds, whose label would be guessed where it is known, and no
-    near duplicate of a held-out row, which would be measured on what it was trained on."""
-    check_texts(config.unlabelled, config.text_column, "--data.text-column")  # all problems of the file at once
+    near duplicate of a held-out row, which would be measured on what it was trained on. Adds to the notes how the file
+    was understood."""
+    options = read_options(config)
+    # First all problems of the file at once.
+    check_texts(config.unlabelled, config.text_column, "--data.text-column", options, notes)
     train, *held_out = splits
     held_out_texts = [text for rows in held_out for text in rows.texts]
     known = {*train.texts, *held_out_texts}
-    read = (text for chunk in iter_texts(config.unlabelled, config.text_column) for text in chunk)
+    read = (text for chunk in iter_texts(config.unlabelled, config.text_column, options=options) for text in chunk)
     texts = [text for text in dict.fromkeys(read) if text not in known]
     groups = near_duplicate_groups(held_out_texts + texts)
     seen, own = np.split(groups, [len(held_out_texts)])
@@ -135,6 +141,7 @@ def load_rows(
     merge_labels: bool = False,
     skip_bad_rows: bool = False,
     trained_columns: Columns = NO_COLUMNS,
+    options: ReadOptions | None = None,
 ) -> tuple[Rows, bool]:
     """Returns labelled rows to measure a model on, and whether they are a test split.
 
@@ -144,11 +151,11 @@ def load_rows(
     first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. trained_on: their
     `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. merge_labels,
     skip_bad_rows: as in the model's own config, the second for the source that it was trained on. trained_columns: that
-    they were read from, and that are read here too where the source has them and the caller names no others. Raises
-    DataError as `load_corpus` does.
+    they were read from, and that are read here too where the source has them and the caller names no others. options:
+    how files are read. Raises DataError as `load_corpus` does.
     """
     pick = partial(pick_trained, text_column, label_column, trained_columns)
-    read = read_source(DataConfig(source=source), pick=pick)
+    read = read_source(with_options(DataConfig(source=source), options or ReadOptions()), pick=pick)
 
     def rows_of(table: Table) -> Rows:
         return rows_of_table(table, label_names, first_label, merge_labels, skip_bad_rows)

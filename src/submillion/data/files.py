@@ -1,32 +1,27 @@
-"""Data files to columns of Python values: csv, tsv, jsonl, json, parquet, txt, pickle. Text files are UTF-8, and may be
-compressed with gzip or zstd."""
+"""Data files to columns of Python values. The ending of a file's name says which of `data.formats` reads it."""
 
-import csv
-import json
 from collections.abc import Iterator
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from submillion.data.compression import CODECS, codec_of, data_name, open_data
+from submillion.data.formats.arrow_files import arrow_tables, is_saved_dataset, parquet_tables, saved_tables
+from submillion.data.formats.json_files import json_tables
+from submillion.data.formats.options import ReadOptions
+from submillion.data.formats.plain import plain_tables
+from submillion.data.formats.separated import separated_tables
+from submillion.data.formats.text import decoded_line
+from submillion.data.formats.workbook import workbook_tables
 from submillion.data.objects import table_from_object
 from submillion.data.pickles import read_pickle
 from submillion.data.split_names import is_splits
-from submillion.data.tables import (
-    Pick,
-    Problems,
-    Table,
-    answerable_texts,
-    checked_texts,
-    from_arrow,
-    join_texts,
-    lacks,
-    pick_text,
-)
+from submillion.data.tables import Pick, Problems, Table, answerable_texts, checked_texts, join_texts, pick_text
 from submillion.errors import DataError
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".pkl", ".pickle")
-INPUT_SUFFIXES = (".pkl", ".pickle", ".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+SEPARATED, PLAIN, JSON = (".csv", ".tsv", ".tab"), (".txt", ".ft"), (".jsonl", ".json", ".ndjson")
+BINARY = (".parquet", ".arrow", ".feather", ".xlsx", ".pkl", ".pickle")
+SUFFIXES = (*SEPARATED, *JSON, *BINARY, *PLAIN)
+INPUT_SUFFIXES = (".pkl", ".pickle", *(suffix for suffix in SUFFIXES if suffix not in (".pkl", ".pickle", ".json")))
 ARTEFACT_FILES = (
     "model.pt",
     "metrics.json",
@@ -36,44 +31,63 @@ ARTEFACT_FILES = (
     "predictions.csv",
     "skipped.csv",
 )
-COMPRESSIBLE = (".csv", ".tsv", ".jsonl", ".json", ".txt")  # parquet compresses its own columns
+COMPRESSIBLE = (*SEPARATED, *JSON, *PLAIN)  # the others compress their own columns
 CHUNK_ROWS = 4096
+DEFAULTS = ReadOptions(prefix="--")  # as predict spells them
 STREAM_BYTES = 65_536  # of a stream at a time, about what a pipe holds
 
 
-def iter_texts(path: str | Path, text_column: str = "", chunk_rows: int = CHUNK_ROWS) -> Iterator[list[str]]:
-    """The texts of a file in order, at most chunk_rows at a time; pickles and .json arrays are held whole.
+def iter_texts(
+    path: str | Path, text_column: str = "", chunk_rows: int = CHUNK_ROWS, options: ReadOptions = DEFAULTS
+) -> Iterator[list[str]]:
+    """Yields the texts of a file in order, at most chunk_rows at a time; pickles and .json arrays are held whole.
 
-    A single column of strings is taken whatever its name; the first line of a csv or tsv is its header. Raises
-    DataError at the first chunk with an unusable row, so whoever must not work in vain asks check_texts first.
+    A single column of strings is taken whatever its name. Raises DataError at the first chunk with an unusable row, so
+    whoever must not work in vain asks check_texts first.
     """
     path = Path(path)
     problems = _problems_of(path)
-    for table in _texts(path, text_column, problems, chunk_rows):
+    for table in _texts(path, text_column, problems, chunk_rows, options=options):
         (column,) = table.columns
         texts = checked_texts(table, column)
         problems.check()
         yield texts
 
 
-def check_texts(path: str | Path, text_column: str = "", flag: str = "--text-column") -> int:
-    """Number of rows, after one pass over the whole file. Raises DataError with all problems of the file; it names
-    `flag` as what gives the text column."""
+def check_texts(
+    path: str | Path,
+    text_column: str = "",
+    flag: str = "--text-column",
+    options: ReadOptions = DEFAULTS,
+    notes: list[str] | None = None,
+) -> int:
+    """Returns the number of rows, after a pass over the whole file.
+
+    notes: a list to which the lines of `Problems.notes` are added. Raises DataError with all problems of the file; it
+    names `flag` as what gives the text column.
+    """
     path = Path(path)
     problems = _problems_of(path)
     count = 0
-    for table in _texts(path, text_column, problems, CHUNK_ROWS, flag):
+    for table in _texts(path, text_column, problems, CHUNK_ROWS, flag, options):
         (column,) = table.columns
         count += len(checked_texts(table, column))
     problems.check()
+    if notes is not None:
+        notes += problems.notes
     return count
 
 
 def _texts(
-    path: Path, text_column: str, problems: Problems, chunk_rows: int, flag: str = "--text-column"
+    path: Path,
+    text_column: str,
+    problems: Problems,
+    chunk_rows: int,
+    flag: str = "--text-column",
+    options: ReadOptions = DEFAULTS,
 ) -> Iterator[Table]:
-    """Chunks of the one column of texts."""
-    for table in _stream(path, pick_text(text_column, path.name, flag), problems, chunk_rows):
+    """Yields chunks of the one column of texts."""
+    for table in _stream(path, pick_text(text_column, path.name, flag), problems, chunk_rows, options):
         yield join_texts(table, len(table.columns))
 
 
@@ -105,8 +119,20 @@ def stream_texts(stream: BinaryIO, name: str = "standard input") -> Iterator[lis
 def _texts_of(lines: list[bytes], before: int, name: str) -> tuple[list[str], Problems]:
     problems = Problems(name, fix="fix: correct or remove these lines; each is a text in UTF-8")
     numbers = range(before + 1, before + len(lines) + 1)
-    texts = [_decoded(raw, number, name, problems).rstrip("\r\n") for number, raw in zip(numbers, lines, strict=True)]
+    texts = [_line(raw, number, name, problems).rstrip("\r\n") for number, raw in zip(numbers, lines, strict=True)]
     return answerable_texts(Table({"text": texts}, problems, numbers, numbers), "text"), problems
+
+
+def _line(raw: bytes, number: int, name: str, problems: Problems) -> str:
+    """Returns a line of a stream as text; adds what is wrong with it. Raises DataError for UTF-16."""
+    if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{name}: expected UTF-8, found UTF-16 (byte order mark); save it as UTF-8")
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in raw:
+        problems.add(f"line {number}: byte {raw.index(0) + 1} is NUL, which no text file holds")
+        raw = raw.replace(b"\0", b"?")
+    return decoded_line(raw, number, problems)
 
 
 def find_input(folder: str | Path) -> Path:
@@ -139,22 +165,25 @@ def _input_suffix(path: Path) -> bool:
     return suffix in (COMPRESSIBLE if codec_of(path) else INPUT_SUFFIXES) and suffix != ".json"
 
 
-def read_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int = CHUNK_ROWS) -> Iterator[Table]:
+def read_chunks(
+    path: Path, pick: Pick, problems: Problems, chunk_rows: int = CHUNK_ROWS, options: ReadOptions = DEFAULTS
+) -> Iterator[Table]:
     """Yields the picked columns of a file, at most chunk_rows rows at a time; pickles and .json arrays are held whole.
 
-    What is wrong with rows is added to `problems`. Raises DataError for a file that cannot be read at all.
+    What is wrong with rows is added to `problems`, and what is not obvious about the file to its notes. Raises
+    DataError for a file that cannot be read at all.
     """
     check_exists(path)
-    yield from _stream(path, pick, problems, chunk_rows)
+    yield from _stream(path, pick, problems, chunk_rows, options)
 
 
-def read_table(path: Path, pick: Pick) -> Table:
-    """The picked columns of a whole file; its row problems are in the table, not raised yet.
+def read_table(path: Path, pick: Pick, options: ReadOptions | None = None) -> Table:
+    """Returns the picked columns of a whole file; its row problems are in the table, not raised yet.
 
     Raises DataError for a file that cannot be read at all. Not for pickles, which may hold several splits.
     """
     problems = _problems_of(path)
-    chunks = list(_stream(path, pick, problems, chunk_rows=65_536))
+    chunks = list(_stream(path, pick, problems, 65_536, options or ReadOptions()))
     whole = chunks[0]
     if len(chunks) > 1:
         whole.columns = {name: [value for chunk in chunks for value in chunk.columns[name]] for name in whole.columns}
@@ -168,6 +197,8 @@ def check_exists(path: Path) -> None:
     """Raise DataError for a missing or empty file, and for what is no file: it may be read more than once."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
+    if is_saved_dataset(path):
+        return
     if path.is_dir():
         raise DataError(f"{path}: expected a file, found a folder")
     if not path.is_file():
@@ -184,32 +215,12 @@ def _problems_of(path: Path) -> Problems:
     return Problems(path.name)
 
 
-def _stream(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:
-    """Chunks of the picked columns, at least one row in all."""
-    suffix = data_name(path).suffix.lower()
-    if codec_of(path) and suffix not in COMPRESSIBLE:
-        raise DataError(
-            f"{path.name}: expected compressed text, a name that ends in "
-            f"{', '.join(f'{suffix}{codec}' for suffix in COMPRESSIBLE for codec in CODECS)}"
-            + ("; unpack it first" if suffix in SUFFIXES else "")
-        )
-    if suffix in (".csv", ".tsv"):
-        chunks = _csv_chunks(path, pick, problems, chunk_rows)
-    elif suffix == ".txt":
-        chunks = _chunked(_txt_rows(path, problems), ["text"], problems, chunk_rows)
-    elif suffix in (".jsonl", ".json"):
-        chunks = _json_chunks(path, pick, problems, chunk_rows)
-    elif suffix == ".parquet":
-        chunks = _parquet_chunks(path, pick, problems, chunk_rows)
-    elif suffix in (".pkl", ".pickle"):
-        chunks = _pickle_chunks(path, pick, problems, chunk_rows)
-    else:
-        raise DataError(
-            f"{path.name}: expected a file that ends in {', '.join((*SUFFIXES, '.txt'))}, "
-            f"text also with {' or '.join(CODECS)} after it"
-        )
+def _stream(
+    path: Path, pick: Pick, problems: Problems, chunk_rows: int, options: ReadOptions = DEFAULTS
+) -> Iterator[Table]:
+    """Yields chunks of the picked columns, at least one row in all. Raises DataError."""
     empty = True
-    for chunk in chunks:
+    for chunk in _chunks(path, pick, problems, chunk_rows, options):
         empty = False
         yield chunk
     if empty:
@@ -217,185 +228,36 @@ def _stream(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iter
         raise DataError(f"{path.name}: no data rows in it, expected one or more (below the header, where there is one)")
 
 
-Row = tuple[int, int, list[Any]]  # row number, line number (0 where there are no lines), the picked values
-
-
-def _chunked(rows: Iterator[Row], names: list[str], problems: Problems, chunk_rows: int) -> Iterator[Table]:
-    while chunk := list(islice(rows, chunk_rows)):
-        numbers, lines, values = zip(*chunk, strict=True)
-        columns = {name: list(column) for name, column in zip(names, zip(*values, strict=True), strict=True)}
-        yield Table(columns, problems, numbers, lines if lines[0] else None)
-
-
-def _lines(path: Path, problems: Problems) -> Iterator[str]:
-    """Lines with their ends, decoded one by one so that every broken one is found."""
-    number = 0
-    with open_data(path) as file:
-        try:
-            for number, raw in enumerate(file, start=1):
-                yield _decoded(raw, number, path.name, problems)
-        except OSError as error:
-            if not codec_of(path):
-                raise
-            raise problems.stop(f"after line {number}: the {codec_of(path)} file is cut or damaged ({error})") from None
-
-
-def _decoded(raw: bytes, number: int, name: str, problems: Problems) -> str:
-    """A line as text; what is wrong with it is added to the problems. Raises DataError for UTF-16."""
-    if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{name}: expected UTF-8, found UTF-16 (byte order mark); save it as UTF-8")
-    if number == 1:
-        raw = raw.removeprefix(b"\xef\xbb\xbf")
-    if b"\0" in raw:
-        problems.add(f"line {number}: byte {raw.index(0) + 1} is NUL, which no text file holds")
-        raw = raw.replace(b"\0", b"?")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start + 1} (0x{raw[error.start]:02x})"
-        problems.add(f"line {number}: {byte} is not UTF-8; if the text is Windows-1252, save it as UTF-8")
-        return raw.decode(errors="replace")
-
-
-def _txt_rows(path: Path, problems: Problems) -> Iterator[Row]:
-    for number, line in enumerate(_lines(path, problems), start=1):
-        yield number, number, [line.rstrip("\r\n")]
-
-
-def _csv_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:
-    csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # the default refuses a text of 131,073 characters
-    delimiter = "\t" if data_name(path).suffix.lower() == ".tsv" else ","
-    reader = csv.reader(_lines(path, problems), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-    except csv.Error as error:
-        raise problems.stop(f"line 1: the header is no {data_name(path).suffix[1:]} ({error})") from None
-    others = [name for name, mark in (("','", ","), ("';'", ";"), ("a tab", "\t")) if mark in "".join(header)]
-    if len(header) == 1 and others:
-        expected = "a tab" if delimiter == "\t" else "','"
+def _chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int, options: ReadOptions) -> Iterator[Table]:
+    if path.is_dir():
+        return saved_tables(path, pick, problems, chunk_rows)
+    suffix = data_name(path).suffix.lower()
+    if codec_of(path) and suffix not in COMPRESSIBLE:
+        open_data(path).close()  # an archive that cannot be opened has an error of its own
         raise DataError(
-            f"{path.name}: expected {expected} between the columns, found {others[0]} in the header; save it with "
-            f"{expected}" + (", or rename it to .tsv" if others[0] == "a tab" else "")
+            f"{path.name}: expected compressed text, a name that ends in "
+            f"{', '.join(f'{suffix}{codec}' for suffix in COMPRESSIBLE for codec in CODECS)}"
+            + ("; unpack it first" if suffix in SUFFIXES else "")
         )
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise DataError(f"{path.name}: each column needs its own name, found twice: {', '.join(map(repr, repeated))}")
-    wanted = pick(header, header)
-    yield from _chunked(_csv_rows(reader, header, wanted, problems), wanted, problems, chunk_rows)
-
-
-def _csv_rows(reader: Any, header: list[str], wanted: list[str], problems: Problems) -> Iterator[Row]:
-    places = [header.index(name) for name in wanted]
-    number = 0
-    blank_lines: list[int] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            unclosed = "a quoted field is never closed" if "end of data" in str(error) else f"broken quoting ({error})"
-            raise problems.stop(f"row {number + 1} (line {line}): {unclosed}") from None
-        if row is None:
-            return
-        if not row:  # blank lines are accepted at the end of a file only
-            blank_lines.append(line)
-            continue
-        if len(header) == 1:  # an empty cell of a single column is a blank line, as spreadsheets write it
-            for blank_line in blank_lines:
-                number += 1
-                yield number, blank_line, [""] * len(places)
-        elif blank_lines:
-            problems.add(f"line {blank_lines[0]}: a blank line between rows")
-        blank_lines.clear()
-        number += 1
-        if len(row) != len(header):
-            problems.add(f"row {number} (line {line}): {len(row)} fields, expected {len(header)} as in the header")
-        else:
-            yield number, line, [row[place] for place in places]
-
-
-def _json_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:
-    items = _json_array(path, problems) if data_name(path).suffix.lower() == ".json" else None
-    numbered = _jsonl_objects(path, problems) if items is None else items
-    first = next(numbered, None)
-    if first is None:
-        return
-    wanted = pick(list(first[2]), [name for name, value in first[2].items() if isinstance(value, str)])
-    yield from _chunked(_json_rows(chain([first], numbered), wanted, problems), wanted, problems, chunk_rows)
-
-
-JsonObject = tuple[int, int, dict[str, Any]]
-
-
-def _jsonl_objects(path: Path, problems: Problems) -> Iterator[JsonObject]:
-    blank = 0
-    for number, line in enumerate(_lines(path, problems), start=1):
-        if not line.strip():  # accepted at the end of a file only
-            blank = blank or number
-            continue
-        if blank:
-            problems.add(f"line {blank}: a blank line between rows")
-            blank = 0
-        try:
-            item = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            problems.add(f"line {number}: no JSON ({error})")
-            continue
-        if isinstance(item, dict):
-            yield number, number, item
-        else:
-            problems.add(f"line {number}: expected a JSON object, found {type(item).__name__}")
-
-
-def _json_array(path: Path, problems: Problems) -> Iterator[JsonObject] | None:
-    """The objects of a .json file that is one array; None for one that has an object a line."""
-    try:
-        with open_data(path) as file:
-            start = file.read(1024)
-            if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-                return None
-            items = json.loads(start + file.read())
-    except (ValueError, RecursionError) as error:
-        raise problems.stop(f"no JSON array ({error})") from None
-    except OSError as error:
-        if not codec_of(path):
-            raise
-        raise problems.stop(f"the {codec_of(path)} file is cut or damaged ({error})") from None
-
-    def objects() -> Iterator[JsonObject]:
-        for number, item in enumerate(items, start=1):
-            if isinstance(item, dict):
-                yield number, 0, item
-            else:
-                problems.add(f"row {number}: expected a JSON object, found {type(item).__name__}")
-
-    return objects()
-
-
-def _json_rows(objects: Iterator[JsonObject], wanted: list[str], problems: Problems) -> Iterator[Row]:
-    for number, line, item in objects:
-        lacking = lacks(item, wanted)
-        if lacking:
-            problems.add(f"row {number}: no key {' and no key '.join(map(repr, lacking))}")
-        else:
-            yield number, line, [item.get(name) for name in wanted]
-
-
-def _parquet_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            # An empty table first: the pick, and its errors, come before any row is read.
-            wanted = list(from_arrow(file.schema_arrow.empty_table(), pick, problems).columns)
-            row = 1
-            for batch in file.iter_batches(batch_size=chunk_rows, columns=wanted):
-                table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
-                yield from_arrow(table, lambda columns, strings: wanted, problems, first_row=row)
-                row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise problems.stop(f"no parquet file, or a damaged one ({error})") from None
+    for endings, read in (
+        (SEPARATED, separated_tables),
+        (PLAIN, plain_tables),
+        (JSON, json_tables),
+        ((".xlsx",), workbook_tables),
+    ):
+        if suffix in endings:
+            return read(path, pick, problems, options, chunk_rows)
+    for endings, read_binary in (
+        ((".parquet",), parquet_tables),
+        ((".arrow", ".feather"), arrow_tables),
+        ((".pkl", ".pickle"), _pickle_chunks),
+    ):
+        if suffix in endings:
+            return read_binary(path, pick, problems, chunk_rows)
+    raise DataError(
+        f"{path.name}: expected a file that ends in {', '.join(SUFFIXES)}, "
+        f"text also with {' or '.join(CODECS)} after it"
+    )
 
 
 def _pickle_chunks(path: Path, pick: Pick, problems: Problems, chunk_rows: int) -> Iterator[Table]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from submillion.data.columns import NO_COLUMNS, Columns, known_text, other_columns
 from submillion.data.compression import data_name
-from submillion.data.files import CHUNK_ROWS, read_chunks
+from submillion.data.files import CHUNK_ROWS, DEFAULTS, read_chunks
+from submillion.data.formats.options import ReadOptions
 from submillion.data.tables import (
     OptionalColumn,
     Pick,
@@ -54,6 +55,8 @@ class CheckedInput:
     """Picks these columns of the file, and maybe more."""
     notes: tuple[str, ...]
     """What was understood, in sentences to be printed."""
+    options: ReadOptions = DEFAULTS
+    """How the file is read."""
 
 
 def check_input(
@@ -63,19 +66,20 @@ def check_input(
     keep: Sequence[str] = (),
     trained: Columns = NO_COLUMNS,
     with_ids: bool = True,
+    options: ReadOptions = DEFAULTS,
 ) -> CheckedInput:
     """Reads the whole file once, a chunk at a time, and returns what to read of it for its answers.
 
     text_column, id_column, keep: what the caller names. trained: the columns that the model was trained on. with_ids:
     whether a column called id is looked for where the caller names none; it is taken where its values are unique and
-    not blank. Blank texts are texts. Memory grows by 8 bytes a row, and only where there are IDs to be compared.
-    Raises DataError with all problems of the file.
+    not blank. options: how the file is read. Blank texts are texts. Memory grows by 8 bytes a row, and only where there
+    are IDs to be compared. Raises DataError with all problems of the file.
     """
     given = Columns(text=text_column)
     pick = _InputPick(path.name, text_column, id_column, keep, trained, with_ids)
     problems = Problems(path.name, fix=FIX)
     ids, count = _IdCheck(), 0
-    for table in read_chunks(path, pick, problems):
+    for table in read_chunks(path, pick, problems, options=options):
         if not pick.texts:  # a kind of file without columns, of which nothing was to be picked
             pick(list(table.columns), list(table.columns))
         _texts(table, pick.texts)
@@ -90,7 +94,8 @@ def check_input(
     if data_name(path).suffix.lower() != ".txt":  # which has no columns
         notes = other_columns(Columns(",".join(pick.texts)), pick.trained, given) + notes
     kept = [name for name in pick.kept if name != usable or tuple(keep) != ALL]
-    return CheckedInput(path, count, tuple(pick.texts), usable, tuple(kept), pick, tuple(notes))
+    notes = [f"read as: {line}" for line in problems.notes] + notes
+    return CheckedInput(path, count, tuple(pick.texts), usable, tuple(kept), pick, tuple(notes), options)
 
 
 def iter_input(checked: CheckedInput, chunk_rows: int = CHUNK_ROWS) -> Iterator[InputRows]:
@@ -101,7 +106,7 @@ def iter_input(checked: CheckedInput, chunk_rows: int = CHUNK_ROWS) -> Iterator[
     problems = Problems(checked.path.name, fix=FIX)
     wanted = {*checked.texts, *checked.kept, *[checked.id] * bool(checked.id)}
     # The same pick as before: a reader that asks it whether the first line is a header gets the same answer.
-    for table in read_chunks(checked.path, checked.pick, problems, chunk_rows):
+    for table in read_chunks(checked.path, checked.pick, problems, chunk_rows, checked.options):
         if not wanted <= set(table.columns):
             raise DataError(f"{checked.path}: its columns have changed since it was checked\nfix: run it again")
         texts = _texts(table, checked.texts)

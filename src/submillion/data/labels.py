@@ -141,6 +141,9 @@ def raw_labels(table: Table, column: str) -> list[str | None]:
             continue
         if label is None:
             table.problems.add(f"{table.at(index)}: the label is missing")
+        elif not encodable(label):
+            table.problems.add(f"{table.at(index)}: the label holds half of a surrogate pair, which is no character")
+            label = None
         elif names and not isinstance(value, str):  # a ClassLabel's integers index, even where its names are digits
             inside = is_decimal(label) and 0 <= int(label) < len(names)
             if not inside:

@@ -1,5 +1,6 @@
 """What a run says of its rows before it trains."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -17,3 +18,8 @@ def unlabelled_note(split: str, file: str, why: str) -> Note:
     """
     what = f"{file or f'the {split} split'} ({split} rows): {why}, so nothing is measured on it"
     return Note("not used", f"{what}; for its answers: submillion predict {file or 'FILE'}")
+
+
+def reading_notes(lines: Iterable[str]) -> list[Note]:
+    """Returns a note for each line on how a file was understood."""
+    return [Note("read as", line) for line in lines]

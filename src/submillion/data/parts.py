@@ -54,4 +54,4 @@ def joined_parts(tables: Sequence[Table], names: Sequence[str], where: str) -> T
     rows = [row for table in tables for row in table.rows]
     lines = None if first.lines is None else [line for table in tables for line in table.lines or ()]
     parts = [name for table, name in zip(tables, names, strict=True) for _ in table.rows]
-    return Table(columns, problems, rows, lines, dict(first.label_names), parts)
+    return Table(columns, problems, rows, lines, dict(first.label_names), parts=parts)

@@ -9,6 +9,7 @@ can at worst describe a wrong table, and pyarrow's own full validation holds tha
 import io
 import math
 import pickle
+import pickletools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from submillion.data.tables import with_class_labels
 from submillion.errors import DataError
 
+MOST_COLUMNS = 1_000_000  # that a range may name: it takes no room in the file
 FIX = "fix: where the file was made, write it as csv, jsonl or parquet instead"
 
 
@@ -181,7 +183,9 @@ def read_pickle(path: Path) -> Any:
     file) and records that do not fit together.
     """
     try:
-        return _plain(_Reader(io.BytesIO(path.read_bytes())).load())
+        raw = path.read_bytes()
+        _check_opcodes(raw)
+        return _plain(_Reader(io.BytesIO(raw)).load())
     except DataError as error:
         raise DataError(f"{path.name}: {error}\n{FIX}") from None
     except EOFError:
@@ -189,6 +193,23 @@ def read_pickle(path: Path) -> Any:
     except Exception as error:  # what a damaged pickle does to any step below cannot be listed
         what = "cut short" if "truncated" in str(error) else "damaged, or no pickle of a table"
         raise DataError(f"{path.name}: the pickle is {what} ({type(error).__name__}: {error})\n{FIX}") from None
+
+
+def _check_opcodes(raw: bytes) -> None:
+    """Raises EOFError for a pickle that is cut short, ValueError for one that would take more memory than it can fill.
+
+    The unpickler makes room for what a length or a number says before it looks whether the file holds as much.
+    """
+    try:
+        for opcode, argument, _ in pickletools.genops(raw):
+            if opcode.name in ("PUT", "LONG_BINPUT") and argument is not None and argument > len(raw):
+                raise ValueError(f"object number {argument:,} in a file of {len(raw):,} bytes")
+    except ValueError as error:
+        if raw.startswith(b"\x80") and any(
+            words in str(error) for words in ("remain", "exhausted", "not enough data", "no newline")
+        ):
+            raise EOFError(str(error)) from None
+        raise
 
 
 def _plain(value: Any) -> Any:
@@ -420,7 +441,12 @@ def _values(node: Any) -> list[Any]:
         return _array_backed(node)
     if node.kind == "index":
         held = node.args[1]
-        return list(range(held["start"], held["stop"], held["step"])) if "start" in held else _values(held["data"])
+        if "start" not in held:
+            return _values(held["data"])
+        numbers = range(held["start"], held["stop"], held["step"])
+        if len(numbers) > MOST_COLUMNS:
+            raise ValueError(f"an index of {len(numbers):,} names")
+        return list(numbers)
     raise ValueError(f"expected an array, found {node.name}")
 
 

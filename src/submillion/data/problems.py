@@ -54,6 +54,13 @@ class Problems:
     fix: str = "fix: correct or remove these rows"
     """The advice for a problem that brings none of its own."""
     causes: dict[str, Cause] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """How the file was understood where that is not obvious, a plain line each, for a person to see."""
+
+    def note(self, line: str) -> None:
+        """Keeps a line about how the file was understood, once."""
+        if line not in self.notes:
+            self.notes.append(line)
 
     @property
     def count(self) -> int:
@@ -84,6 +91,8 @@ class Problems:
             cause = self.causes.setdefault(kind, Cause(theirs.wording, theirs.fix))
             cause.count += theirs.count
             cause.places += [replace(place, part=part) for place in theirs.places]
+        for line in others.notes:
+            self.note(line)
 
     def stop(self, problem: str, fix: str = CORRECT_FILE) -> DataError:
         """Returns the error for a problem after which reading cannot go on, with those found before it."""

@@ -13,11 +13,14 @@ from submillion.config import IN_MEMORY, DataConfig
 from submillion.data.columns import Columns
 from submillion.data.compression import CODECS, codec_of, data_name
 from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
-from submillion.data.notes import Note, unlabelled_note
+from submillion.data.folders import layout_splits
+from submillion.data.formats.options import ReadOptions
+from submillion.data.notes import Note, reading_notes, unlabelled_note
 from submillion.data.objects import arrow_from_dataset, table_from_object
 from submillion.data.parts import joined_parts, ordered_parts
 from submillion.data.pickles import read_pickle
 from submillion.data.problems import Problems
+from submillion.data.refused import AnswerColumn
 from submillion.data.split_names import is_splits, part_of, split_of
 from submillion.data.tables import NoLabelColumn, Pick, Table, join_texts, pick_text_and_label
 from submillion.errors import DataError
@@ -49,10 +52,26 @@ class Source:
     described: str
     notice: str = ""
     hub_id: str = ""  # owner/name, where the hub was asked for it
-    notes: list[Note] = field(default_factory=list)  # on what is there and not used
+    notes: list[Note] = field(default_factory=list)  # on what is there and not used, and how files were understood
     files: dict[str, str] = field(default_factory=dict)  # the file of a split, where it is one file
     columns: Mapping[str, Columns] = field(default_factory=dict)
     """What each split was read from; nothing for texts that stood in no columns."""
+
+
+def read_options(config: DataConfig) -> ReadOptions:
+    """Returns how the configuration says that files are read."""
+    return ReadOptions(config.separator, config.encoding, config.header, config.quoting)
+
+
+def with_options(config: DataConfig, options: ReadOptions) -> DataConfig:
+    """Returns the configuration with these options of reading in place of its own."""
+    return replace(
+        config,
+        separator=options.separator,
+        encoding=options.encoding,
+        header=options.header,
+        quoting=options.quoting,
+    )
 
 
 def read_source(config: DataConfig, data: object | None = None, pick: PickOf | None = None) -> Source:
@@ -63,11 +82,14 @@ def read_source(config: DataConfig, data: object | None = None, pick: PickOf | N
     pick: chooses the columns, in place of config's; it is given what to call the table in its errors.
     Raises DataError for a source that is missing, unreachable or not understood.
     """
-    source = _read(config, data, pick or partial(pick_text_and_label, config.text_column, config.label_column))
+    answers = AnswerColumn(pick or partial(pick_text_and_label, config.text_column, config.label_column))
+    source = _read(config, data, answers.pick_of)
+    accepted = {name: answers.accepted(table) for name, table in source.splits.items()}
     in_columns = data is not None or not config.source.startswith("package:")
-    columns = {name: _columns_of(table) for name, table in source.splits.items() if in_columns}
-    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in source.splits.items()}
-    return replace(source, splits=splits, columns=columns)
+    columns = {name: _columns_of(table) for name, table in accepted.items() if in_columns}
+    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in accepted.items()}
+    lines = dict.fromkeys(note for table in splits.values() for note in table.problems.notes)
+    return replace(source, splits=splits, columns=columns, notes=source.notes + reading_notes(lines))
 
 
 def _columns_of(table: Table) -> Columns:
@@ -80,13 +102,14 @@ def _read(config: DataConfig, data: object | None, pick: PickOf) -> Source:
     if data is not None and not isinstance(data, str | os.PathLike):
         return _from_object(data, pick, "data")
     source = config.source if data is None else os.fspath(data)
+    options = read_options(config)
     path = Path(source).expanduser()
     if source.startswith("package:"):
         return _from_package(source)
     if path.is_dir():
-        return _from_folder(path, pick)
-    if path.exists() or source.startswith((".", "/", "~")) or path.suffix.lower() in (*SUFFIXES, ".txt", *CODECS):
-        return _from_file(path, pick)
+        return _from_folder(path, pick, options)
+    if path.exists() or source.startswith((".", "/", "~")) or path.suffix.lower() in (*SUFFIXES, *CODECS):
+        return _from_file(path, pick, options)
     return _from_hub(source, pick)
 
 
@@ -153,14 +176,16 @@ def _table_of(part: Any, pick: PickOf, where: str) -> Table:
     return table_from_object(part, pick(where), Problems(where))
 
 
-def _from_file(path: Path, pick: PickOf) -> Source:
+def _from_file(path: Path, pick: PickOf, options: ReadOptions) -> Source:
     check_exists(path)
     if path.suffix.lower() in (".pkl", ".pickle"):
         return _from_object(read_pickle(path), pick, str(path))
-    return _source_of(str(path), {"train": lambda: read_table(path, pick(path.name))}, [], {})
+    return _source_of(str(path), {"train": lambda: read_table(path, pick(path.name), options)}, [], {})
 
 
-def _from_folder(folder: Path, pick: PickOf) -> Source:
+def _from_folder(folder: Path, pick: PickOf, options: ReadOptions) -> Source:
+    if layout := layout_splits(folder, pick, options):
+        return Source(layout, f"{folder} ({_counted(layout)} rows)")
     paths_of: dict[str, list[Path]] = {}
     unused = []
     for path in sorted(folder.iterdir()):
@@ -173,25 +198,25 @@ def _from_folder(folder: Path, pick: PickOf) -> Source:
             paths_of.setdefault(part.split, []).append(path)
     if "train" not in paths_of and "test" not in paths_of:
         if (folder / "data").is_dir():  # as in repositories of the hub
-            return _from_folder(folder / "data", pick)
+            return _from_folder(folder / "data", pick, options)
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
         raise DataError(f"{folder}: expected train{{{','.join(SUFFIXES)}}}, found {there}")
     ordered = {split: ordered_parts(folder, split, paths) for split, paths in paths_of.items()}
     readers: dict[str, Callable[[], Table]] = {
-        split: partial(_table_in_parts, paths, pick) for split, paths in ordered.items()
+        split: partial(_table_in_parts, paths, pick, options) for split, paths in ordered.items()
     }
     return _source_of(str(folder), readers, unused, {split: str(paths[0]) for split, paths in ordered.items()})
 
 
 def _is_data(path: Path) -> bool:
-    return data_name(path).suffix.lower() in (COMPRESSIBLE if codec_of(path) else (*SUFFIXES, ".txt"))
+    return data_name(path).suffix.lower() in (COMPRESSIBLE if codec_of(path) else SUFFIXES)
 
 
-def _table_in_parts(paths: list[Path], pick: PickOf) -> Table:
+def _table_in_parts(paths: list[Path], pick: PickOf, options: ReadOptions) -> Table:
     """Returns the table of a split. Raises DataError for a pickle of several splits."""
     tables = []
     for path in paths:
-        part = _from_file(path, pick)
+        part = _from_file(path, pick, options)
         if list(part.splits) != ["train"]:
             raise DataError(f"{path}: expected one table, found splits: {', '.join(part.splits)}")
         tables.append(part.splits["train"])

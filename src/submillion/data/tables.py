@@ -40,6 +40,8 @@ class Table:
     """1-based line on which each row begins, for text files."""
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names that the source itself gives to a column's integers."""
+    files: Sequence[str] | None = None
+    """The file of each row, where every row is a file of its own."""
 
     parts: Sequence[str] | None = None
     """The file of each row, where the table stands in several."""
@@ -47,19 +49,30 @@ class Table:
     def place(self, index: int) -> Place:
         """Returns where the row at an index of the columns stands."""
         line = self.lines[index] if self.lines is not None else 0
-        return Place(self.rows[index], line, self.parts[index] if self.parts is not None else "")
+        file_of_row = self.files or self.parts
+        return Place(self.rows[index], line, file_of_row[index] if file_of_row is not None else "")
 
     def at(self, index: int) -> str:
-        """Returns 'row 3 (line 4)' for the row at an index of the columns."""
-        return str(self.place(index))
+        """Returns 'row 3 (line 4)', or the name of the row's own file, for the row at an index of the columns."""
+        return self.files[index] if self.files is not None else str(self.place(index))
 
     def only(self, indices: Sequence[int]) -> "Table":
         """Returns the rows at some indices, without the problems that were found so far."""
+
+        def taken(values: Sequence[Any] | None) -> list[Any] | None:
+            return None if values is None else [values[index] for index in indices]
+
         columns = {name: [values[index] for index in indices] for name, values in self.columns.items()}
-        lines = None if self.lines is None else [self.lines[index] for index in indices]
-        parts = None if self.parts is None else [self.parts[index] for index in indices]
-        problems = Problems(self.problems.where, self.problems.fix)
-        return Table(columns, problems, [self.rows[index] for index in indices], lines, self.label_names, parts)
+        problems = Problems(self.problems.where, self.problems.fix, notes=self.problems.notes)
+        return replace(
+            self,
+            columns=columns,
+            problems=problems,
+            rows=[self.rows[index] for index in indices],
+            lines=taken(self.lines),
+            files=taken(self.files),
+            parts=taken(self.parts),
+        )
 
     def places(self) -> list[Place]:
         """Returns where each row stands."""
@@ -124,13 +137,16 @@ def find_column(columns: list[str], role: str, given: str, where: str, flag: str
     flag: how it can be given, for the errors; --data.ROLE-column unless told otherwise. fix: what to do where no name
     says so or several do; to name it with the flag unless told otherwise.
 
-    A column named exactly as the role is taken before any other candidate. Raises DataError for a given column that is
+    A given column is a name, or a number counted from 1. A column named exactly as the role is taken before any other
+    candidate. Raises DataError for a given column that is
     not there, for no candidate and for several.
     """
     flag = flag or f"--data.{role}-column"
     if given:
         if given in columns:
             return given
+        if given.isdecimal() and len(given) < 6 and 0 < int(given) <= len(columns):
+            return columns[int(given) - 1]
         raise (NoLabelColumn if role == "label" else DataError)(
             f"{where}: no column {given!r} ({flag}); the columns are {', '.join(columns)}{did_you_mean(given, columns)}"
         )
@@ -204,29 +220,44 @@ def pick_text_and_label(text_column: str, label_column: str, where: str, fix: st
 
 def from_arrow(table: "pa.Table", pick: Pick, problems: Problems, first_row: int = 1) -> Table:
     """The picked columns of a pyarrow table. A string that is no UTF-8 becomes a problem of its row."""
-    import pyarrow as pa
-
     schema = table.schema
     repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if repeated:
         raise DataError(f"{problems.where}: each column needs its own name, found twice: {', '.join(repeated)}")
     wanted = pick(schema.names, [field.name for field in schema if _is_string(field.type)])
     rows = range(first_row, first_row + table.num_rows)
-    columns: dict[str, list[Any]] = {}
-    for name in wanted:
-        try:
-            columns[name] = table.column(name).to_pylist()
-        except UnicodeDecodeError:
-            raw = table.column(name).cast(pa.large_binary()).to_pylist()
-            columns[name] = [_decoded(value, row, name, problems) for row, value in zip(rows, raw, strict=True)]
+    columns = {name: _values(table.column(name), rows, name, problems) for name in wanted}
     return Table(columns, problems, rows, label_names=class_label_names(schema.metadata))
+
+
+def _values(column: "pa.ChunkedArray", rows: range, name: str, problems: Problems) -> list[Any]:
+    """Returns a column's values; bytes are decoded as UTF-8, decimals are integers or floats."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    is_bytes = _is_binary(kind)
+    try:
+        values = column.to_pylist()
+    except UnicodeDecodeError:
+        values, is_bytes = column.cast(pa.large_binary()).to_pylist(), True
+    if is_bytes:
+        return [_decoded(value, row, name, problems) for row, value in zip(rows, values, strict=True)]
+    if pa.types.is_decimal(kind):
+        return [value if value is None else int(value) if value == int(value) else float(value) for value in values]
+    return values
+
+
+def _is_binary(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
 def _is_string(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view() or _is_binary(kind)
 
 
 def _decoded(value: bytes | None, row: int, column: str, problems: Problems) -> str | None:

@@ -10,6 +10,8 @@ from submillion.atomic import check_output, check_writable, write_atomically
 from submillion.console import terminal
 from submillion.data.columns import Columns, other_columns
 from submillion.data.corpus import Rows, held_out_rows, load_rows, rows_sha256
+from submillion.data.formats.options import ReadOptions
+from submillion.data.sources import read_options
 from submillion.errors import DataError, escaped
 from submillion.inference.calibration import calibration_metrics
 from submillion.inference.card import overlapping, refresh_card, render_robustness
@@ -42,11 +44,13 @@ def evaluate_source(
     precision: str = "auto",
     robustness: RobustnessOptions | None = None,
     adapter_scale: float = 1.0,
+    options: ReadOptions | None = None,
 ) -> dict[str, Any]:
     """Measures a saved model on labelled rows: a source's test split, or all rows of a single file.
 
     Prints a table by label and returns the metrics; writes them as JSON to `output` if given. With robustness, noise,
-    style, shift and attack are measured too, plotted, and written into the model's card. Raises SubmillionError.
+    style, shift and attack are measured too, plotted, and written into the model's card. options: how files are read;
+    what is not obvious about them is printed first. Raises SubmillionError.
     """
     with join() as world:
         if output:
@@ -58,7 +62,7 @@ def evaluate_source(
         if world.is_first:
             for folder in ([output.parent] if output else []) + ([robustness.assets] if robustness else []):
                 check_writable(folder)
-        measured = read_measured(classifier, source, text_column, label_column, overlap=True)
+        measured = read_measured(classifier, source, text_column, label_column, True, options)
         rows = measured.rows
         console = terminal(quiet=not world.is_first)
         for line in [*measured.lines(source), *(f"{note.heading}: {note.text}" for note in rows.notes)]:
@@ -122,27 +126,36 @@ class Measured:
         return [f"{source}: {self.part}, {len(self.rows.texts):,}{read_from}", *self.notes]
 
 
-def rows_to_measure(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+def rows_to_measure(
+    classifier: Classifier, source: str, text_column: str, label_column: str, options: ReadOptions | None = None
+) -> Rows:
     """Returns the rows of `read_measured`."""
-    return read_measured(classifier, source, text_column, label_column).rows
+    return read_measured(classifier, source, text_column, label_column, options=options).rows
 
 
 def read_measured(
-    classifier: Classifier, source: str, text_column: str, label_column: str, overlap: bool = False
+    classifier: Classifier,
+    source: str,
+    text_column: str,
+    label_column: str,
+    overlap: bool = False,
+    options: ReadOptions | None = None,
 ) -> Measured:
     """Reads a source's test split, or all rows of a file; of one that the model was trained on, those held out then.
 
     text_column, label_column: what the caller names; else the columns that the model was trained on are read where the
     source has them. overlap: whether to look for near duplicates of the training rows that the source holds too
-    (`Rows.overlap`). Raises DataError where there are no rows to measure, or where the source cannot be read.
+    (`Rows.overlap`). options: how files are read; None as in training, if it is that source. Raises DataError where
+    there are no rows to measure, or where the source cannot be read.
     """
     own, known, names = classifier.config.data, classifier.trained_rows, classifier.label_names
     same_path = source == own.source or (Path(source).exists() and Path(source).resolve() == Path(own.source).resolve())
+    options = options or (read_options(own) if same_path else None)
     first_label, sha256 = known.get("first_label"), known.get("sha256", "")
     trained_rows = sha256 if overlap else ""
     trained, skips = classifier.columns, same_path and own.skip_bad_rows
     rows, own_test = load_rows(
-        source, names, text_column, label_column, first_label, trained_rows, own.merge_labels, skips, trained
+        source, names, text_column, label_column, first_label, trained_rows, own.merge_labels, skips, trained, options
     )
     notes = tuple(other_columns(rows.columns, trained, Columns(text_column, label_column)))
     if own_test:

@@ -14,9 +14,10 @@ from submillion.atomic import check_output, write_atomically
 from submillion.config import LabelForm
 from submillion.console import terminal
 from submillion.data.columns import NO_COLUMNS, Columns
-from submillion.data.files import find_input, stream_texts
+from submillion.data.files import DEFAULTS, find_input, stream_texts
+from submillion.data.formats.options import ReadOptions
 from submillion.data.inputs import CheckedInput, InputRows, check_input, iter_input
-from submillion.errors import ConfigError, DataError
+from submillion.errors import ConfigError, DataError, escaped
 from submillion.inference.answers import Answers, answer_format
 from submillion.inference.classifier import Classifier, is_checkpoint, open_classifier
 from submillion.training.artefact import Artefact, find_artefact, model_file
@@ -43,6 +44,7 @@ def predict_file(
     labels: LabelForm = "auto",
     id_column: str = "",
     keep: Sequence[str] = (),
+    options: ReadOptions = DEFAULTS,
 ) -> int:
     """Labels every text of a file, streaming: memory does not grow with its texts. Returns the number of rows.
 
@@ -50,9 +52,10 @@ def predict_file(
     input None takes the one data file in the model's folder. A file is checked whole first, and the output appears
     whole or not at all. input -: a text a line from standard input, each answered as soon as it is computed. output -:
     standard output, flushed chunk by chunk; what else there is to say then goes to standard error. labels: "names",
-    "integers" (places among the names), or "auto", what the model's configuration says. text_column, id_column, keep:
-    as for `check_input`; the columns that the model was trained on are known from its file. Under torchrun the
-    processes share the rows of each chunk and the first writes the file. Raises SubmillionError.
+    "integers" (places among the names), or "auto", what the model's configuration says. text_column, id_column, keep,
+    options: as for `check_input`; the columns that the model was trained on are known from its file. What is not
+    obvious about the file is printed first. Under torchrun the processes share the rows of each chunk and the first
+    writes the file. Raises SubmillionError.
     """
     format = answer_format(format, output, scores, id_column, keep)
     with join() as world:
@@ -64,8 +67,8 @@ def predict_file(
             check_output(output, {"the input": input, "the model": model_file(model)})
         checked = None
         if input != STANDARD:
-            trained = _trained_columns(model)
-            checked = check_input(input, text_column, id_column, keep, trained, with_ids=format != "labels")
+            trained, with_ids = _trained_columns(model), format != "labels"
+            checked = check_input(input, text_column, id_column, keep, trained, with_ids, options)
             _print(console, checked.notes)
         classifier = open_classifier(model, base, precision, adapter_scale, world)
         integers = (classifier.config.output.labels if labels == "auto" else labels) == "integers"
@@ -135,7 +138,7 @@ def _blank_rows(count: int) -> str:
 
 def _print(console: "Console", lines: Sequence[str]) -> None:
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(escaped(line), soft_wrap=True, highlight=False, markup=False)
 
 
 def _named(path: Path, role: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.console import terminal
 from submillion.data.corpus import Rows
+from submillion.data.formats.options import ReadOptions
 from submillion.data.tokenizer import Tokens
 from submillion.errors import ConfigError, DataError, ExportError
 from submillion.inference.classifier import Classifier
@@ -55,21 +56,22 @@ def export_onnx(
     text_column: str = "",
     label_column: str = "",
     base: str = "",
+    options: ReadOptions | None = None,
 ) -> OnnxReport:
     """Writes folder/model.onnx and the files beside it, `write_companions`. All or nothing; prints how it was checked.
 
     model.onnx: input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels], adapters merged. It is
     run by onnxruntime on ragged batches first, and must give our fp32 logits to 1e-4. int8: onnxruntime's dynamic
     quantization of the encoder's weights, per channel, measured on `source` or, without it, on the test rows of the
-    data it was trained on. Raises ConfigError where the packages are missing or the folder holds other files,
-    ExportError where the logits differ, and what `Classifier.load` and `evaluate_source` raise.
+    data it was trained on. options: how files are read. Raises ConfigError where the packages are missing or the folder
+    holds other files, ExportError where the logits differ, and what `Classifier.load` and `evaluate_source` raise.
     """
     check_packages()
     check_replaceable(folder, FILES)
     classifier = Classifier.load(model, base=base, precision="fp32")
     rows = None
     if source or int8:
-        rows = _rows(classifier, source, text_column, label_column)
+        rows = _rows(classifier, source, text_column, label_column, options)
     with write_folder_atomically(folder, FILES) as part:
         path = part / "model.onnx"
         graph = to_onnx(classifier.network, _metadata(classifier), **_ends(classifier))
@@ -90,9 +92,12 @@ def _base_folder(model: Path, base: str) -> Path:
     return find_base(base or trained_on["name"], "" if base else trained_on["revision"]).folder
 
 
-def _rows(classifier: Classifier, source: str, text_column: str, label_column: str) -> Rows:
+def _rows(
+    classifier: Classifier, source: str, text_column: str, label_column: str, options: ReadOptions | None
+) -> Rows:
+    source_or_own = source or classifier.config.data.source
     try:
-        return rows_to_measure(classifier, source or classifier.config.data.source, text_column, label_column)
+        return rows_to_measure(classifier, source_or_own, text_column, label_column, options=options)
     except DataError as error:
         if source:
             raise

@@ -1,0 +1,1 @@
+"""Reads the file formats that people bring, one module for each format."""

@@ -1,0 +1,73 @@
+"""Leaves out the rows that an annotation tool's export marks as rejected or ignored: their label does not hold."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from submillion.data.tables import Pick, Table, is_missing
+from submillion.errors import DataError
+
+COLUMN = "answer"
+REFUSED = ("reject", "ignore")
+ANSWERS = ("accept", *REFUSED)
+
+
+class AnswerColumn:
+    """Reads the column "answer" beside the picked ones, and takes the rows out whose answer is reject or ignore.
+
+    pick_of: from what errors call a table, what picks its columns.
+    """
+
+    def __init__(self, pick_of: Callable[[str], Pick]) -> None:
+        self._pick_of = pick_of
+        self._added: dict[str, str] = {}  # what errors call a table: the name of the column that was read beside
+
+    def pick_of(self, where: str) -> Pick:
+        """Returns a pick of the columns that the given pick takes, and of the answers where there are any."""
+        pick = self._pick_of(where)
+
+        def with_answers(columns: list[str], strings: list[str]) -> list[str]:
+            wanted = pick(columns, strings)
+            self._added.pop(where, None)
+            for name in columns:
+                if name.lower() == COLUMN and name not in wanted:
+                    self._added[where] = name
+                    return [*wanted, name]
+            return wanted
+
+        return with_answers
+
+    def accepted(self, table: Table) -> Table:
+        """Returns the table without the answers, and without the rows that these refuse; notes how many.
+
+        A column that holds other values than accept, reject and ignore is no such column. Raises DataError where no row
+        is left.
+        """
+        name = self._added.get(table.problems.where)
+        if name is None or name not in table.columns:
+            return table
+        answers = table.columns[name]
+        rest = replace(table, columns={key: column for key, column in table.columns.items() if key != name})
+        given = Counter(str(answer).strip().lower() for answer in answers if not is_missing(answer))
+        given.pop("", None)
+        refused = {answer: given[answer] for answer in REFUSED if given[answer]}
+        if not refused or not all(answer in ANSWERS for answer in given):
+            return rest
+        counts = " and ".join(f"{count:,} {answer}" for answer, count in refused.items())
+        where = table.problems.where
+        kept = [index for index, answer in enumerate(answers) if str(answer).strip().lower() not in REFUSED]
+        if not kept:
+            raise DataError(f"{where}: no row is left, for the column {name!r} says of all: {counts}")
+        table.problems.note(
+            f"{where}: {sum(refused.values()):,} rows left out, for the column {name!r} says so ({counts})"
+        )
+        return _at(rest, kept)
+
+
+def _at(table: Table, indices: list[int]) -> Table:
+    def part(values: Any) -> Any:
+        return None if values is None else [values[index] for index in indices]
+
+    columns = {name: part(column) for name, column in table.columns.items()}
+    return replace(table, columns=columns, rows=part(table.rows), lines=part(table.lines), files=part(table.files))
