@@ -1,5 +1,7 @@
 """What a file holds never reaches a terminal as a command to it."""
 
+from pathlib import Path
+
 import pytest
 from rich.table import Table
 
@@ -69,10 +71,11 @@ def test_what_a_console_is_asked_for_stays(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("name", ["bad\x1b[2Jcolumn", "bell\x07"])
 def test_a_files_columns_are_shown_escaped_by_the_commands(
-    name: str, capsys: pytest.CaptureFixture[str], tmp_path
+    name: str, tiny_base: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = tmp_path / f"{name}.csv"
     path.write_text(f"{name},other\nx,y\n", encoding="utf-8")
-    assert main(["predict", str(path), "--model", str(tmp_path)]) == 2
+    base = ["--model.base", str(tiny_base), "--model.max-length", "32", "--output.dir", str(tmp_path / "model")]
+    assert main(["train", "--data.source", str(path), *base]) == 2
     error = capsys.readouterr().err
     assert escaped(name) in error and "\x1b" not in error and "\x07" not in error

@@ -192,7 +192,7 @@ def test_texts_without_labels_are_refused_for_training_and_never_a_traceback(wri
     path = write("folder/train.txt", content) if name == "folder" else tmp_path / name
     path.write_bytes(packers.get(path.suffix, bytes)(content))
     error = refusal(path.parent if name == "folder" else path)
-    assert "no other column" in error and "__label__sport" in error and "--data.separator tab" in error
+    assert "no label column" in error and "__label__sport" in error and "--data.separator tab" in error
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.ft"])

@@ -12,10 +12,10 @@ from submillion.inference.files import read_json
 from submillion.inference.stock import check_representable, stock_class
 from submillion.inference.transformers_tokenizer import reads_as
 from submillion.interop.peft import write_peft
-from submillion.interop.tensors import check_made_here
 from submillion.interop.tokenizer import FILES as TOKENIZER_FILES
 from submillion.interop.tokenizer import write_tokenizer
 from submillion.interop.transformers import write_transformers
+from submillion.interop.transformers_files import check_made_here
 from submillion.model.base import Base
 from submillion.model.shape import read_shape
 from submillion.training.artefact import Artefact
@@ -33,7 +33,7 @@ def export_model(model: Path, to: str, folder: Path, base: str = "") -> None:
     found = own_base(artefact, base)
     if folder.exists() and folder.samefile(found.folder):
         raise ConfigError(f"{folder} is the pretrained encoder, which would be lost\nfix: name another folder")
-    check_made_here(folder / FILES[to][0])
+    check_made_here(folder)
     with write_folder_atomically(folder, FILES[to]) as made:
         WRITERS[to](artefact, found, made)
     lines = [f"{model} -> {folder}  ({to}, labels in order: {', '.join(artefact.label_names)})"]

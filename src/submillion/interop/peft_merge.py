@@ -28,10 +28,10 @@ from submillion.interop.peft_tensors import (
     read_stock_model,
     whole_head,
 )
-from submillion.interop.tensors import check_made_here, write_tensors
+from submillion.interop.tensors import write_tensors
 from submillion.interop.tokenizer import FILES as TOKENIZER_FILES
 from submillion.interop.tokenizer import tokenizer_of_adapter, write_tokenizer
-from submillion.interop.transformers_files import classifier_settings, write_json
+from submillion.interop.transformers_files import check_made_here, classifier_settings, write_json
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.encoder import Encoder
 from submillion.model.shape import read_shape
@@ -49,7 +49,7 @@ def merge_peft(name: str, output: Path, base: str = "", label_names: Sequence[st
     base, or max_length is more than the base places.
     """
     check_replaceable(output, FILES)
-    check_made_here(output / FILES[0])
+    check_made_here(output)
     adapter = open_adapter(name, base, merging=True)
     if output.exists() and output.samefile(adapter.base.folder):
         raise ConfigError(f"{output} is the pretrained encoder, which would be lost\nfix: name another folder")
