@@ -9,8 +9,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# A busy machine takes its time, and no test is about speed.
-hypothesis.settings.register_profile("tests", deadline=None)
+# A busy machine takes its time, and no test is about speed. CI draws the same examples each time: new ones are for
+# whoever runs the tests at a desk.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("tests")
 
 # Before torch is imported: on tiny tensors a second thread waits longer than it computes.

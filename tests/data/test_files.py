@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from submillion.data.files import check_texts, find_input, iter_texts, read_table
@@ -67,9 +67,11 @@ csv_text = st.text(st.characters(exclude_characters="\0", exclude_categories=("C
 @given(rows=st.lists(st.tuples(csv_text.filter(lambda text: text.strip()), csv_text), min_size=1, max_size=8))
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_what_the_csv_module_writes_is_read_back(tmp_path, suffix, rows):
-    path = tmp_path / f"news{suffix}"
+    path, delimiter = tmp_path / f"news{suffix}", "\t" if suffix == ".tsv" else ","
+    # A cell of several lines that hold the delimiter may be rows by themselves: test_quoting.py.
+    assume(not any(delimiter in cell and ("\n" in cell or "\r" in cell) for row in rows for cell in row))
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
+        writer = csv.writer(file, delimiter=delimiter)
         writer.writerows([("text", "label"), *rows])
     table = read_table(path, pick_text_and_label("", "", path.name))
     table.problems.check()

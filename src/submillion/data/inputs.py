@@ -24,7 +24,7 @@ from submillion.data.values import as_cell
 from submillion.errors import DataError, did_you_mean, encodable
 
 ALL = ("all",)  # of `keep`: every column
-FIX = "every row needs a value that can be read as a text, which may be blank: correct or remove these rows"
+FIX = "fix: correct or remove these rows; each needs a value that can be read as a text, which may be blank"
 
 
 @dataclass(frozen=True)

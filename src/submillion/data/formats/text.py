@@ -94,7 +94,8 @@ def decoded_line(raw: bytes, number: int, problems: Problems) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         byte = f"byte {error.start + 1} (0x{raw[error.start]:02x})"
-        problems.add(f"line {number}: {byte} is not UTF-8; if the text is Windows-1252, save it as UTF-8")
+        wording = f"line {number}: {byte} is not UTF-8; if the text is Windows-1252, save it as UTF-8"
+        problems.add(wording, kind="not UTF-8")  # one cause, whatever the byte is
         return raw.decode(errors="replace")
 
 
