@@ -167,8 +167,10 @@ def load_rows(
         test = None
     columns = read.columns.get("train" if test is None else "test", NO_COLUMNS)
     if test is None:
-        return replace(rows_of(read.splits["train"]), notes=tuple(notes), columns=columns), False
-    rows = replace(rows_of(test), notes=tuple(notes), columns=columns)
+        rows = rows_of(read.splits["train"])
+        return replace(rows, notes=(*notes, *rows.notes), columns=columns), False
+    rows = rows_of(test)
+    rows = replace(rows, notes=(*notes, *rows.notes), columns=columns)
     if not trained_on or train is None:
         return rows, True
     try:

@@ -129,6 +129,12 @@ class _InputPick:
         self.id_names: list[str] = []  # columns called id
 
     def __call__(self, columns: list[str], strings: list[str]) -> list[str]:
+        broken = [ascii(name) for name in columns if not encodable(name)]
+        if broken and self.keep:
+            raise DataError(
+                f"{self.where}: expected names of columns that a file of answers can hold, found half of a surrogate "
+                f"pair in {', '.join(broken)}\nfix: rename the column, or name others with --keep"
+            )
         self.id = ""  # a reader may ask several times; what it asks last is what it reads
         self.id_names = [name for name in columns if name.strip().lower() == "id"]
         # Of two columns of strings, one of which is called id, the other holds the texts.
@@ -210,6 +216,11 @@ def _texts(table: Table, names: Sequence[str]) -> list[str]:
 def _check_written(table: Table, name: str) -> None:
     """Adds the values that no file of answers can hold to the table's problems."""
     for index, value in enumerate(table.columns[name]):
-        if not encodable(as_cell(value)):
+        try:
+            is_written = encodable(as_cell(value))
+        except RecursionError:
+            table.problems.add(f"{table.at(index)}: the column {name!r} holds lists too deep within lists")
+            continue
+        if not is_written:
             problem = f"the column {name!r} holds half of a surrogate pair, which is no character"
             table.problems.add(f"{table.at(index)}: {problem}")

@@ -23,13 +23,14 @@ from submillion.data.labels import (
     first_number,
     label_indices,
     label_text,
+    number_of,
     one_spelling_a_number,
     raw_labels,
     sorted_names,
     without_points,
 )
 from submillion.data.lookalikes import alike_groups, alike_names
-from submillion.data.notes import Note, unlabelled_note
+from submillion.data.notes import Note, place_notes, unlabelled_note
 from submillion.data.skipping import Skipped, without_bad_rows
 from submillion.data.sources import Source
 from submillion.data.tables import Table, checked_texts
@@ -102,6 +103,7 @@ def labelled_rows(source: Source, config: DataConfig) -> Labelled:
     first = first_number(
         [label for split in splits.values() for label in split.labels], names, splits["train"].table.problems
     )
+    notes += place_notes(names, first)
     rows_of: dict[str, Rows] = {}
     for split, part in splits.items():  # train first
         rows_of[split], left_out = _rows(split, part, names, first, config)
@@ -128,10 +130,11 @@ def rows_of_table(
         labels = _renamed(labels, alike_names(filter(None, labels), names))
     first = first_number(labels, names, part.table.problems, first)
     indices = label_indices(part.table, labels, names, first)
+    notes = tuple(place_notes(names, first))
     if skip_bad_rows:
-        return Rows(_usable("", part)[0].texts, indices[indices >= 0])
+        return Rows(_usable("", part)[0].texts, indices[indices >= 0], notes=notes)
     part.table.problems.check()
-    return Rows(part.texts, indices)
+    return Rows(part.texts, indices, notes=notes)
 
 
 def is_unlabelled(table: Table, names: Sequence[str]) -> bool:
@@ -142,7 +145,7 @@ def is_unlabelled(table: Table, names: Sequence[str]) -> bool:
             label = label_text(value)
         except ValueError:
             return False
-        if label is not None and (label != "-1" or "-1" in names):
+        if label is not None and (number_of(label) != -1 or "-1" in names):
             return False
     return True
 

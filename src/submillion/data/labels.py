@@ -17,6 +17,7 @@ from submillion.errors import DataError, did_you_mean, encodable
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _WITH_POINT = re.compile(_INTEGER.pattern + r"(\.0+)?")
 _USUAL_NUMBER = re.compile(_INTEGER.pattern + r"(\.[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]{1,2}", re.ASCII)  # with three digits behind it, it parts thousands
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-][0-9]{1,3})?")  # no bare 1e2: that is a code
 _MOST_DIGITS = 40  # of a label that is read as a number; more is a code
 
@@ -91,7 +92,11 @@ def is_decimal(text: str) -> bool:
 
 
 def number_of(label: str) -> Decimal | None:
-    """Returns the number that a label is, however it is written: 1 for '1', '1.0', '01' and '1e0'. None for a name."""
+    """Returns the number that a label is, however it is written: 1 for '1', '1.0', '01', '1e0' and, as spreadsheets of
+    many countries write it, '1,0'. None for a name."""
+    label = label.replace("\u2212", "-")  # the sign that is no hyphen
+    if _DECIMAL_COMMA.fullmatch(label):
+        label = label.replace(",", ".")
     return Decimal(label) if len(label) <= _MOST_DIGITS and _NUMBER.fullmatch(label) else None
 
 

@@ -1,5 +1,6 @@
 """Labels that a person takes for one: they differ in case, in spaces, in characters that are not seen."""
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,10 @@ from submillion.data.cleaning import LOOKALIKES
 MISSING_WORDS = ("nan", "null", "none", "nil", "nat", "na", "n/a", "#n/a", "<na>", "undefined")
 """How programs write a missing value, in lower case."""
 _JOINT = re.compile(r"(?<=\w)[\s_-]+(?=\w)")
+_DASHES, _QUOTES, _DOUBLE_QUOTES = "\u2010\u2011\u2012\u2013\u2014\u2212", "\u2018\u2019\u02bc", "\u201c\u201d"
+_PUNCTUATION = str.maketrans(
+    dict.fromkeys(_DASHES, "-") | dict.fromkeys(_QUOTES, "'") | dict.fromkeys(_DOUBLE_QUOTES, '"')
+)
 _LATIN = str.maketrans({other.lower(): letter.lower() for letter, others in LOOKALIKES.items() for other in others})
 
 
@@ -16,9 +21,11 @@ def shape_of(name: str) -> str:
     """Returns what two labels that look alike have in common.
 
     It is without case, without what is not seen (zero-width spaces, byte-order marks), in one Unicode form, with one
-    space for any space, hyphen or underscore between words, and with letters that look Latin as Latin ones.
+    space for any space, hyphen or underscore between words, one kind of dash and of quote, none around the whole,
+    HTML's names of characters as these, and letters that look Latin as Latin ones.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).lower())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", html.unescape(name)).casefold())
+    text = text.translate(_PUNCTUATION).strip().strip("\"'")
     text = "".join(char for char in text if not _is_unseen(char))
     text = _JOINT.sub(" ", text.replace("_", " ").strip())
     return text.translate(_LATIN) if re.search("[a-z]", text) else text

@@ -1,6 +1,6 @@
 """What a run says of its rows before it trains."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -23,3 +23,14 @@ def unlabelled_note(split: str, file: str, why: str) -> Note:
 def reading_notes(lines: Iterable[str]) -> list[Note]:
     """Returns a note for each line on how a file was understood."""
     return [Note("read as", line) for line in lines]
+
+
+def place_notes(names: Sequence[str], first: int | None) -> list[Note]:
+    """Returns a note on labels that are integers and stand for names.
+
+    first: the integer that stands for the first name; None, and there is no note, if integers stand for none.
+    """
+    if first is None:
+        return []
+    shown = ", ".join(f"{place} = {name}" for place, name in enumerate(names[:5], start=first))
+    return [Note("labels", f"integers stand for places among the names: {shown}{' ...' if len(names) > 5 else ''}")]

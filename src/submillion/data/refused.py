@@ -9,8 +9,12 @@ from submillion.data.tables import Pick, Table, is_missing
 from submillion.errors import DataError
 
 COLUMN = "answer"
-REFUSED = ("reject", "ignore")
-ANSWERS = ("accept", *REFUSED)
+REFUSED = ("reject", "rejected", "ignore", "ignored", "skip", "skipped")
+ANSWERS = ("accept", "accepted", *REFUSED)
+
+
+class AnswerName(str):
+    """The name of a column of answers that was read beside the picked ones, also in tables that were joined."""
 
 
 class AnswerColumn:
@@ -21,7 +25,6 @@ class AnswerColumn:
 
     def __init__(self, pick_of: Callable[[str], Pick]) -> None:
         self._pick_of = pick_of
-        self._added: dict[str, str] = {}  # what errors call a table: the name of the column that was read beside
 
     def pick_of(self, where: str) -> Pick:
         """Returns a pick of the columns that the given pick takes, and of the answers where there are any."""
@@ -29,23 +32,18 @@ class AnswerColumn:
 
         def with_answers(columns: list[str], strings: list[str]) -> list[str]:
             wanted = pick(columns, strings)
-            self._added.pop(where, None)
-            for name in columns:
-                if name.lower() == COLUMN and name not in wanted:
-                    self._added[where] = name
-                    return [*wanted, name]
-            return wanted
+            answers = [AnswerName(name) for name in columns if name.lower() == COLUMN and name not in wanted]
+            return [*wanted, *answers[:1]]
 
         return with_answers
 
     def accepted(self, table: Table) -> Table:
         """Returns the table without the answers, and without the rows that these refuse; notes how many.
 
-        A column that holds other values than accept, reject and ignore is no such column. Raises DataError where no row
-        is left.
+        A column that holds other values than ANSWERS is no such column. Raises DataError where no row is left.
         """
-        name = self._added.get(table.problems.where)
-        if name is None or name not in table.columns:
+        name = next((name for name in table.columns if isinstance(name, AnswerName)), None)
+        if name is None:
             return table
         answers = table.columns[name]
         rest = replace(table, columns={key: column for key, column in table.columns.items() if key != name})

@@ -1,7 +1,6 @@
 """Predictions as lines of text: label names, csv, tsv, jsonl."""
 
 import csv
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -137,9 +136,9 @@ class Answers:
         return cells + [as_cell(record[name]) for name in self.kept.values()]
 
     def _separated(self, rows: Sequence[Sequence[str]]) -> str:
-        text = io.StringIO()
-        csv.writer(text, delimiter="\t" if self.format == "tsv" else ",", lineterminator="\n").writerows(rows)
-        return text.getvalue()
+        lines = _Lines()
+        csv.writer(lines, delimiter="\t" if self.format == "tsv" else ",", lineterminator="\r\n").writerows(rows)
+        return "".join(lines.kept)
 
 
 def _apart(kept: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
@@ -153,3 +152,16 @@ def _apart(kept: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
                 f"fix: give it another name in the input, or leave it out of --keep"
             )
     return names
+
+
+class _Lines:
+    """Keeps the rows that csv writes, each with "\\n" at its end.
+
+    With that as its own line end, Python's csv before 3.13 writes a cell with a carriage return without quotes.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+
+    def write(self, row: str) -> None:
+        self.kept.append(row.removesuffix("\r\n") + "\n")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from submillion.data.formats.header import has_header, is_number
+from submillion.data.formats.header import asked_by_name, has_header, is_number
 from submillion.data.formats.options import ReadOptions
 from submillion.data.tables import Pick, Problems, Table
 from submillion.errors import DataError
@@ -47,6 +47,7 @@ def grid_tables(
     is_header = guessed if options.header == "auto" else options.header == "yes"
     names = _names(first) if is_header else [str(number) for number in range(1, len(first) + 1)]
     strings = _string_columns(names, texts if is_header else [first, *texts])
+    is_asked = asked_by_name(names, pick)  # before the pick itself, which may keep what it was asked last
     try:
         wanted = pick(names, strings) if first else []
     except DataError as error:
@@ -54,7 +55,7 @@ def grid_tables(
         # It may be a NoLabelColumn, which a held-out split may have.
         raise type(error)(f"{error}{_advice(first, is_header, guessed, options)}") from None
     _refuse_repeated(names, wanted, problems.where)
-    _note_header(first, is_header, options, problems)
+    _note_header(first, is_header, is_asked, options, problems)
     rows = _rows(lines(), len(first), is_header, [names.index(name) for name in wanted], problems)
     yield from chunked(rows, wanted, problems, chunk_rows)
 
@@ -101,16 +102,16 @@ def _shown(first: list[str]) -> str:
     return text if len(text) <= SHOWN_HEADER else text[:SHOWN_HEADER] + " ..."
 
 
-def _note_header(first: list[str], is_header: bool, options: ReadOptions, problems: Problems) -> None:
+def _note_header(first: list[str], is_header: bool, is_asked: bool, options: ReadOptions, problems: Problems) -> None:
+    """Notes what the first line was taken for, unless columns were asked for by names that are in it."""
     if options.header != "auto" or not first:
         return
-    known = has_header(first, [], lambda columns, strings: [])
     if not is_header:
         problems.note(
             f"{problems.where}: no header: the first line ({_shown(first)}) is read as a row; --header takes it for "
             "the names of the columns"
         )
-    elif not known:
+    elif not is_asked:
         problems.note(
             f"{problems.where}: the first line ({_shown(first)}) is taken for the names of the columns; --no-header "
             "reads it as a row"

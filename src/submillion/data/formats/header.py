@@ -30,7 +30,7 @@ def has_header(first: Sequence[str], others: Sequence[Sequence[str]], pick: Pick
     a cell is a usual name of a column. Else it is compared with the lines below: what looks like them is a row.
     """
     names = [cell.strip() for cell in first]
-    if _asked_by_name(names, pick):
+    if asked_by_name(names, pick):
         return True
     below = [row for row in others if len(row) == len(first) and (len(first) == 1 or list(row) != list(first))]
     signs = [_sign(name, [row[column].strip() for row in below]) for column, name in enumerate(names)] if below else []
@@ -41,8 +41,12 @@ def has_header(first: Sequence[str], others: Sequence[Sequence[str]], pick: Pick
     return "row" not in signs and "name" in signs
 
 
-def _asked_by_name(names: list[str], pick: Pick) -> bool:
-    """Returns whether the pick is satisfied by these names, and not by columns of any name, as with numbers."""
+def asked_by_name(names: Sequence[str], pick: Pick) -> bool:
+    """Returns whether the pick is satisfied by these names, and not by columns of any name, as with numbers.
+
+    A cell that is a number is no name here: a column that is asked for as 2 is the second one.
+    """
+    names = [f"\0{name}" if name.isdecimal() else name for name in names]
 
     def picks(columns: list[str]) -> bool:
         try:

@@ -13,6 +13,7 @@ from submillion.errors import DataError
 
 MARK = "__label__"
 PEEKED = 100
+MOST_TABBED = 0.9  # of the lines, that hold one tab: then they may be columns
 
 
 def plain_tables(path: Path, pick: Pick, problems: Problems, options: ReadOptions, chunk_rows: int) -> Iterator[Table]:
@@ -31,6 +32,17 @@ def plain_tables(path: Path, pick: Pick, problems: Problems, options: ReadOption
         wanted = pick(["label", "text"], ["label", "text"])
         yield from chunked(_fasttext_rows(file, wanted, problems), wanted, problems, chunk_rows)
         return
+    unlabelled = next((number for number, line in enumerate(first, start=1) if not line.startswith(MARK)), 0)
+    if unlabelled and any(line.startswith(MARK) for line in first):
+        raise DataError(
+            f"{path.name}: expected every line to begin with {MARK}, as the others do, found one that does not: "
+            f"line {unlabelled} of those with text\nfix: correct or remove that line"
+        )
+    if first and sum(line.count("\t") == 1 for line in first) >= MOST_TABBED * len(first):
+        problems.note(
+            f"{path.name}: each line is read as one text, with the tab in it; {options.flag('separator')} tab reads "
+            "columns"
+        )
     try:
         wanted = pick(["text"], ["text"])
     except DataError as error:

@@ -62,10 +62,12 @@ def _check_size(path: Path) -> None:
 
 def _sheet_lines(sheet: Any) -> Iterator[Line]:
     """Yields the cells of each row that holds any, all as wide as the first one unless they hold more."""
+    from openpyxl.utils.escape import unescape
+
     sheet.reset_dimensions()  # what the file claims of its size may be wrong
     width = 0
     for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
-        values = list(cells)
+        values = [unescape(cell) if isinstance(cell, str) else cell for cell in cells]  # _x000D_ is a carriage return
         while values and values[-1] is None:
             values.pop()
         if not values:
