@@ -154,3 +154,34 @@ def test_what_no_answers_can_hold_is_named(tmp_path: Path) -> None:
         check_input(path, keep=["deep"])
     except DataError as error:
         assert "too deep" in str(error)
+
+
+SWALLOWING = {
+    "a comma too many": [
+        "id,text",
+        "1,See it.",
+        '2,"Goal tonight',
+        "3,Cheap, loans",
+        '4,The team was late."',
+        "5,Bonus.",
+    ],
+    "a blank line": ["id,text", "1,See it.", '2,"Goal tonight', "", '4,The team was late."', "5,Bonus."],
+    "labels": [
+        "label,text",
+        "s,See it.",
+        's,"Goal tonight',
+        "m,Cheap, cheap loans",
+        's,The team was late"',
+        "m,Bonus.",
+    ],
+}
+
+
+@pytest.mark.parametrize("lines", SWALLOWING.values(), ids=SWALLOWING)
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_quote_that_swallows_rows_is_seen_beside_a_broken_line(lines: list[str], ending: str, tmp_path: Path) -> None:
+    """In a tsv, which is read without quoting then, it is the broken line that is named."""
+    content = "\n".join([*lines, ""])
+    (tmp_path / f"a.{ending}").write_text(content.replace(",", "\t") if ending == "tsv" else content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"lines 3 to 5|fields, expected 2|a blank line between rows"):
+        texts_of(tmp_path / f"a.{ending}")

@@ -23,7 +23,7 @@ MOST_FIT = 0.9  # of the lines, for a file that is read without quoting
 
 @dataclass
 class Span:
-    """A row that runs over several lines, each of which has the right number of columns by itself."""
+    """A row that runs over several lines, most of which have the right number of columns by themselves."""
 
     first_line: int
     lines: list[str]
@@ -132,9 +132,17 @@ def _look_at(scan: Scan, cells: list[str], lines: list[str], last_line: int, sep
         scan.has_proof = doubled or len(cells) != text.count(separator) + 1
     if len(lines) == 1:
         _remember(scan, cells)
-    elif len(cells) == scan.width and all(fitting) and len(scan.spans) < KEPT_SPANS:
+    elif len(cells) == scan.width and _may_be_rows(lines, fitting) and len(scan.spans) < KEPT_SPANS:
         column = next((place for place, cell in enumerate(cells) if "\n" in cell or "\r" in cell), 0)
         scan.spans.append(Span(last_line - len(lines) + 1, list(lines), column))
+
+
+def _may_be_rows(lines: list[str], fitting: list[bool]) -> bool:
+    """Returns whether the lines of one row may be rows by themselves: the first, the last and most of them fit.
+
+    Between them a line may be blank, or hold a separator too many: a row that was broken anyway.
+    """
+    return fitting[0] and fitting[-1] and 2 * sum(fitting) >= sum(1 for line in lines if line.strip())
 
 
 def _remember(scan: Scan, cells: list[str]) -> None:
@@ -165,6 +173,7 @@ def _swallows(span: Span, scan: Scan, separator: str) -> bool:
 
 def _is_known(span: Span, scan: Scan, lines: list[list[str]], column: int) -> bool:
     """Returns whether the lines hold, in this column, what other rows hold there."""
-    cells = [line[column] for line in (lines[1:] if column < span.column else lines[:-1])]
+    compared = lines[1:] if column < span.column else lines[:-1]
+    cells = [line[column] for line in compared if len(line) == scan.width]
     known = [cell in scan.values[column] or (scan.numeric[column] and is_number(cell)) for cell in cells]
-    return sum(known) >= MOST_KNOWN * len(known)
+    return bool(known) and sum(known) >= MOST_KNOWN * len(known)
