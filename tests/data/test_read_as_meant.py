@@ -185,3 +185,11 @@ def test_a_quote_that_swallows_rows_is_seen_beside_a_broken_line(lines: list[str
     (tmp_path / f"a.{ending}").write_text(content.replace(",", "\t") if ending == "tsv" else content, encoding="utf-8")
     with pytest.raises(DataError, match=r"lines 3 to 5|fields, expected 2|a blank line between rows"):
         texts_of(tmp_path / f"a.{ending}")
+
+
+def test_a_problem_beside_rejected_rows_names_its_own_part(tmp_path: Path) -> None:
+    head = "text,label,answer\n"
+    (tmp_path / "train-00000-of-00002.csv").write_text(f"{head}a,x,accept\nb,y,reject\n", encoding="utf-8")
+    (tmp_path / "train-00001-of-00002.csv").write_text(f"{head},x,accept\nd,y,accept\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"row 1 \(line 2\) of train-00001-of-00002\.csv: the text is empty"):
+        corpus_of(tmp_path)

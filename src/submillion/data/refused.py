@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from submillion.data.tables import Pick, Table, is_missing
 from submillion.errors import DataError
@@ -17,55 +16,44 @@ class AnswerName(str):
     """The name of a column of answers that was read beside the picked ones, also in tables that were joined."""
 
 
-class AnswerColumn:
-    """Reads the column "answer" beside the picked ones, and takes the rows out whose answer is reject or ignore.
+def with_answers(pick_of: Callable[[str], Pick]) -> Callable[[str], Pick]:
+    """Returns what picks the columns that the given picks take, and beside them the column of answers, if there is one.
 
     pick_of: from what errors call a table, what picks its columns.
     """
 
-    def __init__(self, pick_of: Callable[[str], Pick]) -> None:
-        self._pick_of = pick_of
+    def picks(where: str) -> Pick:
+        pick = pick_of(where)
 
-    def pick_of(self, where: str) -> Pick:
-        """Returns a pick of the columns that the given pick takes, and of the answers where there are any."""
-        pick = self._pick_of(where)
-
-        def with_answers(columns: list[str], strings: list[str]) -> list[str]:
+        def picked(columns: list[str], strings: list[str]) -> list[str]:
             wanted = pick(columns, strings)
             answers = [AnswerName(name) for name in columns if name.lower() == COLUMN and name not in wanted]
             return [*wanted, *answers[:1]]
 
-        return with_answers
+        return picked
 
-    def accepted(self, table: Table) -> Table:
-        """Returns the table without the answers, and without the rows that these refuse; notes how many.
-
-        A column that holds other values than ANSWERS is no such column. Raises DataError where no row is left.
-        """
-        name = next((name for name in table.columns if isinstance(name, AnswerName)), None)
-        if name is None:
-            return table
-        answers = table.columns[name]
-        rest = replace(table, columns={key: column for key, column in table.columns.items() if key != name})
-        given = Counter(str(answer).strip().lower() for answer in answers if not is_missing(answer))
-        given.pop("", None)
-        refused = {answer: given[answer] for answer in REFUSED if given[answer]}
-        if not refused or not all(answer in ANSWERS for answer in given):
-            return rest
-        counts = " and ".join(f"{count:,} {answer}" for answer, count in refused.items())
-        where = table.problems.where
-        kept = [index for index, answer in enumerate(answers) if str(answer).strip().lower() not in REFUSED]
-        if not kept:
-            raise DataError(f"{where}: no row is left, for the column {name!r} says of all: {counts}")
-        table.problems.note(
-            f"{where}: {sum(refused.values()):,} rows left out, for the column {name!r} says so ({counts})"
-        )
-        return _at(rest, kept)
+    return picks
 
 
-def _at(table: Table, indices: list[int]) -> Table:
-    def part(values: Any) -> Any:
-        return None if values is None else [values[index] for index in indices]
+def accepted(table: Table) -> Table:
+    """Returns the table without the answers, and without the rows that these refuse; notes how many.
 
-    columns = {name: part(column) for name, column in table.columns.items()}
-    return replace(table, columns=columns, rows=part(table.rows), lines=part(table.lines), files=part(table.files))
+    A column that holds other values than ANSWERS is no such column. Raises DataError where no row is left.
+    """
+    name = next((name for name in table.columns if isinstance(name, AnswerName)), None)
+    if name is None:
+        return table
+    answers = table.columns[name]
+    rest = replace(table, columns={key: column for key, column in table.columns.items() if key != name})
+    given = Counter(str(answer).strip().lower() for answer in answers if not is_missing(answer))
+    given.pop("", None)
+    refused = {answer: given[answer] for answer in REFUSED if given[answer]}
+    if not refused or not all(answer in ANSWERS for answer in given):
+        return rest
+    counts = " and ".join(f"{count:,} {answer}" for answer, count in refused.items())
+    where = table.problems.where
+    kept = [index for index, answer in enumerate(answers) if str(answer).strip().lower() not in REFUSED]
+    if not kept:
+        raise DataError(f"{where}: no row is left, for the column {name!r} says of all: {counts}")
+    table.problems.note(f"{where}: {sum(refused.values()):,} rows left out, for the column {name!r} says so ({counts})")
+    return rest.taken(kept)

@@ -20,7 +20,7 @@ from submillion.data.objects import arrow_from_dataset, table_from_object
 from submillion.data.parts import joined_parts, ordered_parts
 from submillion.data.pickles import read_pickle
 from submillion.data.problems import Problems
-from submillion.data.refused import AnswerColumn
+from submillion.data.refused import accepted, with_answers
 from submillion.data.split_names import is_splits, part_of, split_of
 from submillion.data.tables import NoLabelColumn, Pick, Table, join_texts, pick_text_and_label
 from submillion.errors import DataError
@@ -82,12 +82,12 @@ def read_source(config: DataConfig, data: object | None = None, pick: PickOf | N
     pick: chooses the columns, in place of config's; it is given what to call the table in its errors.
     Raises DataError for a source that is missing, unreachable or not understood.
     """
-    answers = AnswerColumn(pick or partial(pick_text_and_label, config.text_column, config.label_column))
-    source = _read(config, data, answers.pick_of)
-    accepted = {name: answers.accepted(table) for name, table in source.splits.items()}
+    pick = pick or partial(pick_text_and_label, config.text_column, config.label_column)
+    source = _read(config, data, with_answers(pick))
+    tables = {name: accepted(table) for name, table in source.splits.items()}
     in_columns = data is not None or not config.source.startswith("package:")
-    columns = {name: _columns_of(table) for name, table in accepted.items() if in_columns}
-    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in accepted.items()}
+    columns = {name: _columns_of(table) for name, table in tables.items() if in_columns}
+    splits = {name: join_texts(table, len(table.columns) - 1) for name, table in tables.items()}
     lines = dict.fromkeys(note for table in splits.values() for note in table.problems.notes)
     return replace(source, splits=splits, columns=columns, notes=source.notes + reading_notes(lines))
 

@@ -56,23 +56,25 @@ class Table:
         """Returns 'row 3 (line 4)', or the name of the row's own file, for the row at an index of the columns."""
         return self.files[index] if self.files is not None else str(self.place(index))
 
-    def only(self, indices: Sequence[int]) -> "Table":
-        """Returns the rows at some indices, without the problems that were found so far."""
+    def taken(self, indices: Sequence[int]) -> "Table":
+        """Returns the rows at some indices, with the table's own problems."""
 
-        def taken(values: Sequence[Any] | None) -> list[Any] | None:
+        def part(values: Sequence[Any] | None) -> list[Any] | None:
             return None if values is None else [values[index] for index in indices]
 
-        columns = {name: [values[index] for index in indices] for name, values in self.columns.items()}
-        problems = Problems(self.problems.where, self.problems.fix, notes=self.problems.notes)
         return replace(
             self,
-            columns=columns,
-            problems=problems,
+            columns={name: [values[index] for index in indices] for name, values in self.columns.items()},
             rows=[self.rows[index] for index in indices],
-            lines=taken(self.lines),
-            files=taken(self.files),
-            parts=taken(self.parts),
+            lines=part(self.lines),
+            files=part(self.files),
+            parts=part(self.parts),
         )
+
+    def only(self, indices: Sequence[int]) -> "Table":
+        """Returns the rows at some indices, without the problems that were found so far."""
+        problems = Problems(self.problems.where, self.problems.fix, notes=self.problems.notes)
+        return replace(self.taken(indices), problems=problems)
 
     def places(self) -> list[Place]:
         """Returns where each row stands."""
