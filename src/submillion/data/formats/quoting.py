@@ -127,9 +127,10 @@ def _look_at(scan: Scan, cells: list[str], lines: list[str], last_line: int, sep
     scan.width = scan.width or len(cells)
     fitting = _count_lines(scan, lines, separator)
     text = "".join(lines)
-    if '"' in text and not scan.has_proof and len(lines) == 1:
+    if '"' in text and not scan.has_proof:
         doubled = '""' in text and any('"' in cell for cell in cells)
-        scan.has_proof = doubled or len(cells) != text.count(separator) + 1
+        # In a row of several lines a separator proves nothing: it may be one of a row that was swallowed.
+        scan.has_proof = doubled or (len(lines) == 1 and len(cells) != text.count(separator) + 1)
     if len(lines) == 1:
         _remember(scan, cells)
     elif len(cells) == scan.width and _may_be_rows(lines, fitting) and len(scan.spans) < KEPT_SPANS:
