@@ -28,6 +28,7 @@ fuzz: .venv/test
 # The last two want environments of their own, which the tests name, with the commands that make them.
 campaign: .venv/test
 	SUBMILLION_CAMPAIGN_SECONDS=600 $(BIN)/python -m pytest tests/campaign -rs
+	SUBMILLION_CAMPAIGN=1 $(BIN)/python -m pytest tests/interop/test_onnx.py tests/interop/test_onnx_folder.py
 
 lint: .venv/test
 	$(BIN)/python -m ruff check src tests benchmarks

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `python -m benchmarks.child SIDE JSON` prints one JSON line."""
+"""One measurement in a separate process: `python -m benchmarks.child SIDE JSON` prints one JSON line."""
 
 import json
 import resource
@@ -8,28 +8,28 @@ from typing import Any
 
 
 def peak_rss_mb() -> float:
-    """Highest resident memory of this process so far, in MB of 1e6 bytes. ru_maxrss is in KiB on Linux."""
+    """Returns the highest resident memory of this process so far, MB of 1e6 bytes. ru_maxrss is in KiB on Linux."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def sides() -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
     from benchmarks import ours, peers
 
-    made: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"ours": ours.train}
-    made |= {name: lambda job, name=name: peers.train(name, job) for name in peers.SIDES}  # type: ignore[misc]
-    made |= {"gpu-predict-ours": ours.predict, "gpu-predict-peer": peers.predict}
-    return made
+    functions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"ours": ours.train}
+    functions |= {name: lambda job, name=name: peers.train(name, job) for name in peers.SIDES}  # type: ignore[misc]
+    functions |= {"gpu-predict-ours": ours.predict, "gpu-predict-peer": peers.predict}
+    return functions
 
 
 def main() -> None:
     side, job = sys.argv[1], json.loads(sys.argv[2])
-    found = sides()[side](job)
+    measured = sides()[side](job)
     import torch
 
-    found |= {"side": side, "threads": torch.get_num_threads(), "peak_rss_mb": round(peak_rss_mb(), 1)}
+    measured |= {"side": side, "threads": torch.get_num_threads(), "peak_rss_mb": round(peak_rss_mb(), 1)}
     if torch.cuda.is_available():
-        found["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
-    print(json.dumps(found))
+        measured["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

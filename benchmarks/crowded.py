@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def table_rows(rates: dict[str, dict[str, dict[str, list[float]]]]) -> list[report.Row]:
-    """Ours against one thread, which nothing may be slower than, and against torch's own way."""
+    """Compares ours with one thread, which it should never be slower than, and with torch's own way."""
     return [
         report.Row(f"{condition}, {task}, by {side}", "x", 1.0, report.paired_ratios(sides["ours"], sides[side]))
         for condition, tasks in rates.items()
@@ -70,15 +70,15 @@ def table_rows(rates: dict[str, dict[str, dict[str, list[float]]]]) -> list[repo
 
 
 def conditions() -> dict[str, Callable[[], Any]]:
-    """What gives the words to put before a command, by condition; a quota only where one can be set."""
-    found: dict[str, Callable[[], Any]] = {"alone": lambda: nullcontext([]), "beside a busy program": busy}
+    """Returns, for each condition, a context that yields the words before a command; a quota only if one can be set."""
+    contexts: dict[str, Callable[[], Any]] = {"alone": lambda: nullcontext([]), "beside a busy program": busy}
     with quota() as prefix:
-        return found | ({"a quota of one core": quota} if prefix else {})
+        return contexts | ({"a quota of one core": quota} if prefix else {})
 
 
 @contextmanager
 def busy() -> Iterator[list[str]]:
-    """A process that counts meanwhile."""
+    """Runs a process that counts meanwhile."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield []
@@ -89,7 +89,7 @@ def busy() -> Iterator[list[str]]:
 
 @contextmanager
 def quota() -> Iterator[list[str]]:
-    """A control group with a quota of one core; no words where none can be made."""
+    """Yields the words that run a command under a quota of one core; none if no control group can be made."""
     for root, (name, content) in QUOTAS.items():
         folder = Path(root) / "submillion-benchmark"
         try:
@@ -110,7 +110,7 @@ def quota() -> Iterator[list[str]]:
 
 
 def run_side(side: str, job: Path, prefix: list[str]) -> dict[str, float]:
-    """Rows/s of each task, from a process of its own. Raises RuntimeError where it fails."""
+    """Returns rows/s of each task, from a process of its own. Raises RuntimeError if it fails."""
     command = [*prefix, sys.executable, "-m", "benchmarks.crowded_child", side, str(job)]
     plain = {name: value for name, value in child_environment().items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(command, cwd=ROOT, env=plain | SIDES[side], capture_output=True, text=True)
@@ -120,26 +120,27 @@ def run_side(side: str, job: Path, prefix: list[str]) -> dict[str, float]:
 
 
 def child(side: str, job: dict[str, Any]) -> dict[str, float]:
-    """Rows/s of one text at a time, of 64 texts at once, of training, and of the scikit-learn estimator's fit."""
+    """Measures one text at a time, 64 at once, training, and the scikit-learn estimator's fit, each in rows/s."""
     import torch
 
-    from submillion import Classifier, train
+    from submillion.commands.train import train
+    from submillion.inference.classifier import Classifier
+    from submillion.runtime import forward
+    from submillion.runtime.progress import quiet
     from submillion.sklearn import TextClassifier
     from submillion.training import loop
-    from submillion.training.progress import quiet
 
     if side == "torch's own":
-        loop.sized_for = lambda tokens: nullcontext()  # type: ignore[assignment]
+        for module in (loop, forward):
+            module.sized_for = lambda tokens: nullcontext()  # type: ignore[attr-defined]
     texts, labels, folder = job["texts"], job["labels"], Path(job["folder"]) / str(os.getpid())
     torch.ones(10**6).neg_()  # torch's threads are there, as in any program that has used it
-    places = {"output.dir": str(folder), "output.assets": str(folder / "assets")}
-    recipe = {"model.base": MINILM, "model.max_length": 128, "train.learning_rate": 1e-3, "train.epochs": 1}
-    recipe |= {"model.freeze_base": True, "data.test_fraction": 0.0, "data.validation_fraction": 0.0}
-    recipe |= {"data.source": "given from Python", "data.label_names": ()}
+    settings = {"model.base": MINILM, "train.learning_rate": 1e-3, "output.dir": str(folder)}
+    settings |= {"data.test_fraction": 0.0, "data.validation_fraction": 0.0}
     with quiet():
-        trained = train("seed", data={"text": texts, "label": labels}, overrides=recipe | places)
+        trained = train("seed", data={"text": texts, "label": labels}, overrides=settings)
         model = Classifier.load(folder)
-        estimator = TextClassifier("seed", base=MINILM, epochs=1, overrides={"data.label_names": ()})
+        estimator = TextClassifier("seed", base=MINILM)
         start = time.perf_counter()
         estimator.fit(texts[:FITTED], labels[:FITTED])
         fitted = FITTED / (time.perf_counter() - start)
@@ -152,7 +153,7 @@ def child(side: str, job: dict[str, Any]) -> dict[str, float]:
 
 
 def predicted(model: Any, texts: list[str], count: int) -> float:
-    """Texts/s of `predict` with so many at once."""
+    """Returns the texts/s of `predict` with `count` texts at once."""
     model.predict(texts[:count])
     done, start = 0, time.perf_counter()
     while (seconds := time.perf_counter() - start) < SECONDS:

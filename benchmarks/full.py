@@ -1,7 +1,7 @@
 """The peer without a budget: full fine-tuning by transformers, in which every parameter of the encoder trains.
 
-Rows, splits, pooling, batches, schedule and what is kept are those of submillion's recipes, so that a difference is one
-of what trains. Parameters are in fp32, products in bf16 by autocast, as most run it.
+Rows, splits, pooling, batches, schedule and the step that is kept are as in submillion's recipes, so only what trains
+differs. Parameters are in fp32, products in bf16 by autocast, as most run it.
 """
 
 import copy
@@ -15,25 +15,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.rows import LABELS
-from submillion.config import Config
+from submillion.config.schema import Config
+from submillion.data.columns import NO_COLUMNS
 from submillion.data.corpus import Corpus
-from submillion.data.tokenizer import Tokenizer, Tokens
-from submillion.inference.calibration import fit_temperature
 from submillion.model.base import find_base
+from submillion.runtime.batches import evaluation_batches, pad_batch, training_batches
 from submillion.seeds import numpy_generator
-from submillion.training.batches import evaluation_batches, pad_batch, training_batches
-from submillion.training.loop import adamw
-from submillion.training.metrics import classification_metrics
+from submillion.tasks.one_label import OneLabel
+from submillion.text.tokenizer import Tokenizer, Tokens
 from submillion.training.schedule import learning_rate_factor
+from submillion.training.state import adamw
+from submillion.training.step import MAX_GRAD_NORM
 
 HEAD_DROPOUT = 0.1
 LENGTH_MULTIPLE = 8
 
 
 class FullFineTuned(nn.Module):
-    """transformers' encoder, mean-pooled, and a linear head, with as much of the Classifier as measuring it reads."""
+    """transformers' encoder, mean-pooled, and a linear head, with the part of the Classifier that measuring reads."""
 
-    label_names: Sequence[str] = LABELS
+    task, label_names, columns = OneLabel(LABELS), LABELS, NO_COLUMNS
 
     def __init__(self, base: str, max_length: int) -> None:
         from transformers import AutoModel
@@ -51,7 +52,7 @@ class FullFineTuned(nn.Module):
         self.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 [batch, length] each -> logits, fp32 [batch, labels]."""
+        """Returns logits, fp32 [batch, labels], of int64 [batch, length] each."""
         with torch.autocast(input_ids.device.type, torch.bfloat16):
             hidden_states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0].float()
         mask = attention_mask[:, :, None].float()
@@ -62,62 +63,58 @@ class FullFineTuned(nn.Module):
         return self._tokenizer.encode(texts, self._max_length)
 
     def inputs(self, tokens: Tokens, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """input_ids and attention_mask, where the model is."""
+        """Returns input_ids and attention_mask on the model's device."""
         pad_id, device = self.encoder.config.pad_token_id, self.head.weight.device
         input_ids, attention_mask = pad_batch(tokens, rows, pad_id, self._max_length, LENGTH_MULTIPLE)
         return input_ids.to(device, non_blocking=True), attention_mask.to(device, non_blocking=True)
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str] | Tokens, *_: object) -> np.ndarray:
-        """Of texts or of their tokens: fp32 [rows, labels]."""
+        """Returns fp32 [rows, labels], of texts or of their tokens."""
         self.eval()
         tokens = texts if isinstance(texts, Tokens) else self.encode(texts)
-        found = np.zeros((len(tokens), len(LABELS)), dtype=np.float32)
+        logits = np.zeros((len(tokens), len(LABELS)), dtype=np.float32)
         for rows in evaluation_batches(tokens.lengths, 256):
-            found[rows] = self(*self.inputs(tokens, rows)).cpu().numpy()
-        return found
+            logits[rows] = self(*self.inputs(tokens, rows)).cpu().numpy()
+        return logits
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        from scipy.special import softmax
-
-        return softmax(logits.astype(np.float64) / self.temperature, axis=1)
+        return self.task.probabilities(logits.astype(np.float64), self.temperature)
 
 
 def fine_tune(config: Config, corpus: Corpus) -> tuple[FullFineTuned, dict[str, Any]]:
-    """The model at the end of the epoch of the lowest validation loss, and the metrics that `train` would return.
+    """Trains every parameter. Returns the model of the epoch with the lowest validation loss, and metrics as `train`'s.
 
-    Read of config: the base, the longest row, the seed, and of its training the batch, the rate, the epochs, the
-    warm-up, the schedule, the weight decay and the gradient's norm.
+    config gives the base, the longest row, the seed, the batch size, the learning rate and the epochs.
     """
     torch.manual_seed(config.seed)
     settings, order = config.train, numpy_generator(config.seed, "order")
     model = FullFineTuned(config.model.base, config.model.max_length)
     tokens, validation = model.encode(corpus.train.texts), model.encode(corpus.validation.texts)
     labels = torch.from_numpy(corpus.train.labels).to(model.head.weight.device)
-    optimizer = adamw(list(model.parameters()), settings)
+    optimizer = adamw(list(model.parameters()), settings.learning_rate)
     total, step = -(-len(tokens) // settings.batch_size) * settings.epochs, 0
     best: dict[str, Any] = {"loss": float("inf")}
     start = time.perf_counter()
     for _ in range(settings.epochs):
         model.train()
         for rows in training_batches(tokens.lengths, settings.batch_size, order):
-            factor = learning_rate_factor(step, total, settings.warmup_fraction, settings.schedule)
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * factor
+                group["lr"] = settings.learning_rate * learning_rate_factor(step, total)
             logits = model(*model.inputs(tokens, rows))
             F.cross_entropy(logits, labels[torch.from_numpy(rows).to(labels.device)]).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm or float("inf"))
+            nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
         validation_logits = model.logits(validation)
-        metrics = classification_metrics(validation_logits, corpus.validation.labels, LABELS)
+        metrics = model.task.metrics(validation_logits, corpus.validation.labels)
         if metrics["loss"] < best["loss"]:
             best = metrics
             best_step, best_logits, best_state = step, validation_logits, copy.deepcopy(model.state_dict())
     seconds = time.perf_counter() - start
     model.load_state_dict(best_state)
-    model.temperature = fit_temperature(best_logits, corpus.validation.labels)
+    model.temperature = model.task.fit_temperature(best_logits, corpus.validation.labels)
     count = sum(parameter.numel() for parameter in model.parameters())
     return model, {
         "parameters": {"trainable": count, "total": count},

@@ -2,7 +2,7 @@
 
 roberta-base's shape with random weights, AG News texts, rank 2 on query and value: training against the expert's
 Trainer + PEFT, the share of the bf16 roof, and prediction against transformers in bf16.
-Every measurement is a child process. Without a GPU it says so and ends with code 2.
+Every measurement is a child process. Without a GPU it ends with an error, code 2.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=64_000, help="rows timed on each side")
     parser.add_argument("--batch", type=int, default=32)
-    given = parser.parse_args()
+    options = parser.parse_args()
     import torch
 
     if not torch.cuda.is_available():
@@ -46,17 +46,17 @@ def main() -> int:
             f"torch {torch.__version__} sees no GPU here\nfix: a machine with one, and torch for CUDA", file=sys.stderr
         )
         return 2
-    pairs, count = (1, 12_800) if given.quick else (given.pairs, given.rows)
+    pairs, count = (1, 12_800) if options.quick else (options.pairs, options.rows)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         try:
-            texts, labels = read_texts(data_folder(given.data), WARMUP + count)
+            texts, labels = read_texts(data_folder(options.data), WARMUP + count)
         except NoData as error:
             print(error, file=sys.stderr)
             return 2
-        base, tokenizer = base_folder(given.model, work)
+        base, tokenizer = base_folder(options.model, work)
         save_rows(work / "rows.npz", encode(tokenizer, texts), labels)
-        job = TrainJob(str(base), str(work / "rows.npz"), WARMUP, count, batch=given.batch)
+        job = TrainJob(str(base), str(work / "rows.npz"), WARMUP, count, batch=options.batch)
         train = alternate(["ours", "expert"], job, pairs, "train")
         predict: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
         for _ in range(pairs):
@@ -64,13 +64,13 @@ def main() -> int:
                 ones.append(run_child(f"gpu-predict-{side}", asdict(job) | {"batch": PREDICT_BATCH}))
     rows = table_rows(train, predict)
     report.print_rows(rows)
-    details = {"options": vars(given), "train": train, "predict": predict}
-    print(report.write_results(rows, details, suffix="-gpu-quick" if given.quick else "-gpu"))
+    details = {"options": vars(options), "train": train, "predict": predict}
+    print(report.write_results(rows, details, suffix="-gpu-quick" if options.quick else "-gpu"))
     return 0
 
 
 def table_rows(train: dict[str, list[dict[str, Any]]], predict: dict[str, list[dict[str, Any]]]) -> list[report.Row]:
-    """The goals of one H100: 12,000 rows/s in training, 3x the expert's, 40 % of the roof; 50,000 rows/s predicted."""
+    """Compares with the goals for one H100: 12,000 rows/s in training, 3x the expert's, 40 % of the roof, and so on."""
     ours, expert = train["ours"], train["expert"]
     rate, theirs = column(ours, "rows_per_second"), column(expert, "rows_per_second")
     predicted = {side: column(ones, "rows_per_second") for side, ones in predict.items()}

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.rows import MAX_LENGTH, load_rows
-from submillion.training.batches import evaluation_batches
-from submillion.training.gpu import FULL_LENGTH
+from benchmarks.rows import LABELS, MAX_LENGTH, load_rows
+from submillion.runtime.batches import evaluation_batches
+from submillion.runtime.gpu import FULL_LENGTH
+from submillion.training.schedule import WARMUP
 
-NUM_LABELS = 4
 SIDES = {
     "usual": "Trainer + PEFT, padded to 128, fp32",
     "flags": "Trainer + PEFT, grouped by length, bf16 autocast",
@@ -25,7 +25,7 @@ _MPNET_ALL = ["attn.q", "attn.k", "attn.v", "attn.o", "intermediate.dense", "out
 
 
 def train(side: str, job: dict[str, Any]) -> dict[str, Any]:
-    """A Trainer on the warm-up rows, then another on the timed rows with the same model; the second is reported."""
+    """Runs a Trainer on the warm-up rows, then another on the timed rows with the same model. Reports the second."""
     torch.manual_seed(job["seed"])
     model = _model(side, job)
     pad_id = model.config.pad_token_id
@@ -46,12 +46,12 @@ def train(side: str, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def predict(job: dict[str, Any]) -> dict[str, Any]:
-    """transformers in bf16 on length-sorted batches of as many tokens as ours; for the GPU."""
+    """Times transformers in bf16 on length-sorted batches of as many tokens as ours; for the GPU."""
     from transformers import AutoModelForSequenceClassification
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForSequenceClassification.from_pretrained(
-        job["base"], num_labels=NUM_LABELS, dtype=torch.bfloat16, attn_implementation="sdpa"
+        job["base"], num_labels=len(LABELS), dtype=torch.bfloat16, attn_implementation="sdpa"
     )
     model = model.eval().to(device)
     rows = _examples(job["rows"], 0, job["warmup"] + job["timed"])
@@ -71,7 +71,7 @@ def _predict_all(model: Any, rows: list[dict[str, Any]], batch: int, device: str
 
 
 def _model(side: str, job: dict[str, Any]) -> Any:
-    """The stock classifier with adapters and head in fp32; BERT's pretrained pooler stays frozen."""
+    """Returns the stock classifier with adapters and head in fp32; BERT's pretrained pooler stays frozen."""
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
@@ -79,7 +79,7 @@ def _model(side: str, job: dict[str, Any]) -> Any:
     if side == "expert":
         attention = "sdpa" if torch.cuda.is_available() else "eager"  # eager is the faster on a CPU
         how = {"dtype": torch.bfloat16, "attn_implementation": attention}
-    model = AutoModelForSequenceClassification.from_pretrained(job["base"], num_labels=NUM_LABELS, **how)
+    model = AutoModelForSequenceClassification.from_pretrained(job["base"], num_labels=len(LABELS), **how)
     mpnet = model.config.model_type == "mpnet"
     two = ["attn.q", "attn.v"] if mpnet else ["query", "value"]
     targets = (_MPNET_ALL if mpnet else _BERT_ALL) if job["all_linear"] else two
@@ -96,19 +96,19 @@ def _model(side: str, job: dict[str, Any]) -> Any:
         ],
         modules_to_save=["classifier"],
     )
-    made = get_peft_model(model, lora)
-    for name, parameter in made.named_parameters():
+    adapted = get_peft_model(model, lora)
+    for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # the expert's head too: in bf16 its small updates would be lost
         elif side == "expert" and "classifier" in name:
             parameter.data = parameter.data.float()
     if side == "expert":
-        _feed_head_fp32(made)
-    return made
+        _feed_head_fp32(adapted)
+    return adapted
 
 
 def _feed_head_fp32(model: Any) -> None:
-    """The head's parameters are fp32, what the bf16 encoder hands to it is not."""
+    """Casts the head's input to fp32: its parameters are fp32, and the encoder computes in bf16."""
     for name, module in model.named_modules():
         if name.endswith("classifier.modules_to_save.default"):
             module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
@@ -120,7 +120,7 @@ def _examples(path: str, start: int, stop: int) -> list[dict[str, Any]]:
 
 
 def pad(rows: list[dict[str, Any]], pad_id: int, length: int = 0) -> dict[str, Tensor]:
-    """input_ids, attention_mask, labels, padded to `length`, or to the longest row for 0."""
+    """Returns input_ids, attention_mask, labels, padded to `length`, or to the longest row if it is 0."""
     width = length or max(len(row["input_ids"]) for row in rows)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     mask = np.zeros_like(ids)
@@ -137,7 +137,7 @@ def _clock() -> Any:
     from benchmarks.ours import resident_mb
 
     class Clock(TrainerCallback):
-        """Seconds from the start of the first epoch, before its first batch is made, to the end of the last step."""
+        """Takes the seconds from the start of the first epoch, before its first batch, to the end of the last step."""
 
         def __init__(self) -> None:
             self.start = self.seconds = 0.0
@@ -162,7 +162,7 @@ def _clock() -> Any:
 def _fit(
     side: str, job: dict[str, Any], model: Any, rows: list[dict[str, Any]], pad_id: int, epochs: int
 ) -> tuple[Any, list[float]]:
-    """The clock, and the loss of each ten steps (of all, where there are fewer)."""
+    """Trains, and returns the clock and the mean loss of every ten steps (of all steps if there are fewer)."""
     from transformers import Trainer, TrainingArguments
 
     grouped = side != "usual"
@@ -173,7 +173,8 @@ def _fit(
             output_dir=str(Path(folder)),
             per_device_train_batch_size=job["batch"],
             learning_rate=job["learning_rate"],
-            lr_scheduler_type="constant",
+            lr_scheduler_type="linear",
+            warmup_steps=WARMUP,  # a share of the steps, and so of ours: the last losses are compared
             num_train_epochs=epochs,
             weight_decay=0.01,
             optim="adamw_torch_fused",
@@ -202,7 +203,7 @@ def _fit(
 
 
 def _silence(trainer: Any) -> None:
-    """The standard output belongs to the one JSON line."""
+    """Stops the Trainer from printing: standard output is for the one JSON line."""
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)

@@ -15,18 +15,18 @@ def main() -> None:
 
 
 def pipeline_labels(folder: Path, texts: list[str]) -> list[int]:
-    """The stock pipeline in fp32, 32 texts at a time in the file's order. Its head is random: only its time counts."""
+    """Runs the stock pipeline in fp32, 32 texts at once in the file's order. Its head is random: only time counts."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=4)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, batch_size=32)
-    found = classify(texts, truncation=True, max_length=128)
-    return [int(one["label"].removeprefix("LABEL_")) for one in found]
+    answers = classify(texts, truncation=True, max_length=128)
+    return [int(one["label"].removeprefix("LABEL_")) for one in answers]
 
 
 def adapter_labels(work: Path, texts: list[str]) -> list[int]:
-    """transformers and peft, as the two libraries' documentation shows it."""
+    """Runs transformers and peft as the two libraries' documentation shows it."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import report
 from benchmarks.report import ROOT
 from benchmarks.rows import ENCODER_ALONE, NoData, child_environment, data_folder, read_texts, write_texts
-from submillion.config import flag_name
+from submillion.config.values import flag_name, shown
 
 BATCH = 32
 TRAINED_ROWS = 4_000
@@ -36,29 +36,31 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=7600)
     parser.add_argument("--only", nargs="+", choices=list(parts()), default=[], help="of the three")
-    given = parser.parse_args()
-    pairs, count = (2, 640) if given.quick else (given.pairs, given.rows)
+    options = parser.parse_args()
+    pairs, count = (2, 640) if options.quick else (options.pairs, options.rows)
     try:
-        rows, details = measure(given.model, given.data, pairs, count, given.only)
+        rows, details = measure(options.model, options.data, pairs, count, options.only)
     except NoData as error:
         print(error, file=sys.stderr)
         return 2
     report.print_rows(rows)
-    details["options"] = vars(given)
-    print(report.write_results(rows, details, suffix="-predict-quick" if given.quick else "-predict"))
+    details["options"] = vars(options)
+    print(report.write_results(rows, details, suffix="-predict-quick" if options.quick else "-predict"))
     return 0
 
 
 def parts() -> dict[str, Callable[[Path, Path, list[str], int], tuple[report.Row, dict[str, Any]]]]:
-    """The three questions by name."""
+    """Returns the three questions by name."""
     return {part.__name__: part for part in (steady, from_file, ten_texts)}
 
 
 def measure(
     model: str, data: str, pairs: int, count: int, only: Sequence[str] = ()
 ) -> tuple[list[report.Row], dict[str, Any]]:
-    """The table's rows, and every measurement, of all `parts` or those named. Without a model, one is trained first on
-    a few thousand rows."""
+    """Returns the table's rows, and every measurement, of the `parts` that `only` names, or of all.
+
+    Without a model, one is trained first on a few thousand rows.
+    """
     folder = data_folder(data)
     texts, _ = read_texts(folder, count, "test.parquet")
     rows, details = [], {}
@@ -74,16 +76,16 @@ def measure(
 
 
 def trained(folder: Path, work: Path) -> Path:
-    """A model of TRAINED_ROWS rows: agreement of labels means nothing for one that has learned nothing."""
+    """Trains on TRAINED_ROWS rows: agreement of labels means nothing for a model that has learned nothing."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     texts, labels = read_texts(folder, TRAINED_ROWS)
     pq.write_table(pa.table({"text": texts, "label": labels}), work / "train.parquet")
-    settings = ("--data.source", str(work / "train.parquet"), "--output.dir", str(work / "model"))
-    settings += ("--output.assets", str(work / "assets"), "--train.epochs", "1")
-    # What the engines that it is compared with have not.
-    settings += tuple(part for key, value in ENCODER_ALONE.items() for part in (flag_name(key), str(value).lower()))
+    settings = ["--data.source", str(work / "train.parquet"), "--output.dir", str(work / "model")]
+    settings += ["--train.epochs", "1"]
+    for key, value in ENCODER_ALONE.items():  # the engines that it is compared with have neither n-grams nor spelling
+        settings += [flag_name(key), *shown(value).split()]
     command = [sys.executable, "-m", "submillion", "train", "--recipe", str(ROOT / "recipes" / "agnews-minilm.toml")]
     done = subprocess.run([*command, *settings], cwd=ROOT, env=child_environment(), capture_output=True, text=True)
     if done.returncode:
@@ -92,9 +94,9 @@ def trained(folder: Path, work: Path) -> Path:
 
 
 def steady(model: Path, work: Path, texts: list[str], pairs: int) -> tuple[report.Row, dict[str, Any]]:
-    """rows/s of every engine in this process, tokenization left out on every side, and the labels that equal fp32's."""
-    from submillion import Classifier
-    from submillion.training.loop import compute_logits
+    """Measures rows/s of every engine in this process, without tokenization, and how many labels equal fp32's."""
+    from submillion.inference.classifier import Classifier
+    from submillion.runtime.forward import compute_logits
 
     ours = Classifier.load(model)
     tokens = ours.tokenizer.encode(texts, ours.config.model.max_length)
@@ -104,14 +106,14 @@ def steady(model: Path, work: Path, texts: list[str], pairs: int) -> tuple[repor
 
     def in_turn(logits: Engine) -> Callable[[], np.ndarray]:
         def labels() -> np.ndarray:
-            found = np.empty(len(order), dtype=np.int64)
-            found[order] = np.concatenate([logits(input_ids, mask).argmax(axis=1) for input_ids, mask in batches])
-            return found
+            answers = np.empty(len(order), dtype=np.int64)
+            answers[order] = np.concatenate([logits(input_ids, mask).argmax(axis=1) for input_ids, mask in batches])
+            return answers
 
         return labels
 
-    # Ours sorts and pads too, each time, since some rows are computed again, in batches of their own.
-    sides = {"submillion": lambda: compute_logits(ours.network, tokens, BATCH, ours.compute).argmax(axis=1)}
+    # Ours sorts and pads each time too, because it computes some rows again, in batches of their own.
+    sides = {"submillion": lambda: compute_logits(ours.network, ours.task, tokens, BATCH, ours.compute).argmax(axis=1)}
     sides |= {name: in_turn(logits) for name, logits in peer_engines(work).items()}
     rates: dict[str, list[float]] = {name: [] for name in sides}
     labels: dict[str, np.ndarray] = {}
@@ -122,20 +124,19 @@ def steady(model: Path, work: Path, texts: list[str], pairs: int) -> tuple[repor
             if pair:
                 rates[name].append(len(texts) / (time.perf_counter() - start))
                 print(f"steady, {name}: {rates[name][-1]:.1f} rows/s", file=sys.stderr, flush=True)
-    agreement = {name: float((found == labels["transformers fp32"]).mean()) for name, found in labels.items()}
+    agreement = {name: float((answers == labels["transformers fp32"]).mean()) for name, answers in labels.items()}
     report.print_rates("steady prediction", rates)
     for name, share in agreement.items():
         print(f"{name}: the labels of transformers fp32 on {share:.2%} of {len(texts):,} rows")
-    ours = next(iter(sides))
-    best = max((name for name in sides if name != ours), key=lambda name: report.spread(rates[name]).median)
-    ratio = report.paired_ratios(rates[ours], rates[best])
-    note = f"best: {best}; ours agrees with fp32 on {agreement[ours]:.2%}, it on {agreement[best]:.2%}"
+    best = max((name for name in sides if name != "submillion"), key=lambda name: report.spread(rates[name]).median)
+    ratio = report.paired_ratios(rates["submillion"], rates[best])
+    note = f"best: {best}; ours agrees with fp32 on {agreement['submillion']:.2%}, it on {agreement[best]:.2%}"
     row = report.Row("predict, steady, vs the best engine", "x", TARGETS["steady"], ratio, note=note)
     return row, {"rates": rates, "agreement": agreement}
 
 
 def peer_engines(work: Path) -> dict[str, Engine]:
-    """Of the model that `export` wrote."""
+    """Returns the peers' engines, by name, on the model that `export` wrote."""
     import onnxruntime
     import openvino
     import torch
@@ -205,7 +206,7 @@ def commands(model: Path, work: Path, texts: str, script: str) -> dict[str, list
 
 
 def alternate(sides: dict[str, list[str]], work: Path, pairs: int, title: str) -> dict[str, list[float]]:
-    """Seconds of each command from start to end; a first run of each, not counted, brings its files into memory."""
+    """Times each command from start to end, in seconds; a first run, not counted, brings its files into memory."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for pair in range(pairs + 1):
         for name, command in sides.items():
@@ -218,10 +219,10 @@ def alternate(sides: dict[str, list[str]], work: Path, pairs: int, title: str) -
 
 
 def export(model: Path, folder: Path) -> None:
-    """The encoder with the adapters merged, as transformers saves it, the tokenizer, and the head as tensors."""
+    """Writes the encoder with the adapters merged, as transformers saves it, the tokenizer, and the head's tensors."""
     import torch
 
-    from submillion import Classifier
+    from submillion.inference.classifier import Classifier
 
     ours = Classifier.load(model, precision="fp32")
     theirs = _base(ours)
@@ -239,7 +240,7 @@ def export(model: Path, folder: Path) -> None:
 
 
 def export_adapter(model: Path, folder: Path) -> None:
-    """The stock classifier with adapters as peft saves them, random numbers: only its time counts."""
+    """Writes random adapters of the stock classifier, as peft saves them: only its time counts."""
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
@@ -254,11 +255,11 @@ def _base(ours: Any) -> Any:
 
     from submillion.model.base import find_base
 
-    return AutoModel.from_pretrained(find_base(ours.config.model.base, "").folder)
+    return AutoModel.from_pretrained(find_base(ours.config.model.base).folder)
 
 
 def load_merged(folder: Path, dtype: Any) -> Any:
-    """Encoder, mean pooling and head of `export`, in dtype; the head in fp32."""
+    """Returns encoder, mean pooling and head that `export` wrote, in dtype; the head in fp32."""
     import torch
     from transformers import AutoModel
 

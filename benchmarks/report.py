@@ -48,40 +48,40 @@ class Row:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Raises ValueError where there is nothing to take the median of."""
+    """Returns median, lowest and highest. Raises ValueError for no values."""
     if not values:
         raise ValueError("no measurements")
     return Spread(median(values), min(values), max(values))
 
 
 def mean_and_deviation(shares: Sequence[float]) -> str:
-    """Shares of 1 as "93.9 (0.1)": mean and standard deviation in per cent; one share has no deviation, none is ""."""
+    """Returns shares of 1 as "93.9 (0.1)": mean and standard deviation in per cent; "90.0" for one, "" for none."""
     values = [100 * share for share in shares]
     deviation = f" ({stdev(values):.1f})" if len(values) > 1 else ""
     return f"{mean(values):.1f}{deviation}" if values else ""
 
 
 def paired_ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
-    """ours / theirs within each pair: the machine's drift from minute to minute moves both sides of a pair alike."""
+    """Returns ours / theirs within each pair: drift of the machine moves both sides of a pair alike."""
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
 def roof_share(parameters: int, tokens_per_second: float, peak_flops: float, flops_per_weight: int = 4) -> float:
-    """Share, 0 to 1, of the best measured matmul rate (FLOP/s) that the encoder's own products take.
+    """Returns which share, 0 to 1, of the best measured matmul rate (FLOP/s) the encoder's products take.
 
     flops_per_weight and token: 4 in training with frozen weights (2 forward, 2 for the gradient of the input; frozen
-    weights need none of their own), 2 in prediction. Attention, adapters and everything elementwise count as zero.
+    weights have no gradient), 2 in prediction. Attention, adapters and everything elementwise count as zero.
     """
     return flops_per_weight * parameters * tokens_per_second / peak_flops
 
 
 def learns(ours_final: float, theirs_final: float, band: float = LOSS_BAND) -> bool:
-    """Whether our mean loss over the last steps (nats) is within the band above the peer's; NaN never is."""
+    """Returns whether our mean loss over the last steps (nats) is within the band above the peer's; NaN never is."""
     return ours_final <= theirs_final + band
 
 
 def table_cells(row: Row) -> tuple[str, str, str, str, str]:
-    """name, target, measured, spread, verdict."""
+    """Returns name, target, measured, spread, verdict."""
     sign = "≥" if row.better == "high" else "≤"
     digits = 1 if row.unit == "%" else 2
     values = [f"{value:.{digits}f}{row.unit}" for value in (row.measured.median, row.measured.low, row.measured.high)]
@@ -98,12 +98,12 @@ def table_cells(row: Row) -> tuple[str, str, str, str, str]:
 def table(rows: Sequence[Row]) -> "Table":
     from rich.table import Table
 
-    made = Table(title="target and measured: median of the pairs, lowest to highest", title_justify="left")
+    grid = Table(title="target and measured: median of the pairs, lowest to highest", title_justify="left")
     for name in ("what", "target", "measured", "spread", ""):
-        made.add_column(name)
+        grid.add_column(name)
     for row in rows:
-        made.add_row(*table_cells(row))
-    return made
+        grid.add_row(*table_cells(row))
+    return grid
 
 
 def print_rows(rows: Sequence[Row]) -> None:
@@ -113,31 +113,31 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 
 def print_rates(title: str, rates: dict[str, list[float]]) -> None:
-    """rates: rows/s of each repetition, by side."""
+    """Prints a table. rates: rows/s of each repetition, by side."""
     from rich.console import Console
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left")
+    grid = Table(title=title, title_justify="left")
     for name in ("side", "rows/s, median", "low", "high"):
-        made.add_column(name)
+        grid.add_column(name)
     for name, values in rates.items():
-        found = spread(values)
-        made.add_row(name, *(f"{value:.1f}" for value in (found.median, found.low, found.high)))
-    Console().print(made)
+        rate = spread(values)
+        grid.add_row(name, *(f"{value:.1f}" for value in (rate.median, rate.low, rate.high)))
+    Console().print(grid)
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            numbers[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def machine() -> dict[str, Any]:
-    """The processor's model, the cores this process may use, the memory in GiB, and the GPU where there is one."""
+    """Returns the processor's model, the cores this process may use, the memory in GiB, and the GPU if there is one."""
     import torch
 
     model = platform.processor() or platform.machine()
@@ -151,31 +151,31 @@ def machine() -> dict[str, Any]:
     return {**gpu, "processor": model, "cores": cores, "memory_gib": round(memory, 1)}
 
 
-def machine_slug(found: dict[str, Any]) -> str:
-    """A file name's part: letters, digits and dashes."""
-    text = f"{found.get('gpu') or found['processor']}-{found['cores']}cores".lower()
+def machine_slug(host: dict[str, Any]) -> str:
+    """Returns a machine as part of a file name: letters, digits and dashes."""
+    text = f"{host.get('gpu') or host['processor']}-{host['cores']}cores".lower()
     return "-".join("".join(c if c.isalnum() else " " for c in text).split())
 
 
-def results_path(found: dict[str, Any], folder: Path = RESULTS, day: date | None = None, suffix: str = "") -> Path:
-    return folder / f"{(day or date.today()).isoformat()}-{machine_slug(found)}{suffix}.json"
+def results_path(host: dict[str, Any], folder: Path = RESULTS, day: date | None = None, suffix: str = "") -> Path:
+    return folder / f"{(day or date.today()).isoformat()}-{machine_slug(host)}{suffix}.json"
 
 
 def write_results(
     rows: Sequence[Row], details: dict[str, Any], folder: Path = RESULTS, day: date | None = None, suffix: str = ""
 ) -> Path:
     """Writes <date>-<machine><suffix>.json: the table's rows and every single measurement behind them."""
-    found = details.get("machine") or machine()
-    path = results_path(found, folder, day, suffix)
+    host = details.get("machine") or machine()
+    path = results_path(host, folder, day, suffix)
     folder.mkdir(parents=True, exist_ok=True)
     lines = [asdict(row) | {"met": row.met} for row in rows]
-    content = {"machine": found, "versions": versions(), "rows": lines, **details}
+    content = {"machine": host, "versions": versions(), "rows": lines, **details}
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
 def draw_speed(panels: dict[str, dict[str, list[float]]], path: Path) -> Path:
-    """Bars of rows/s with lowest and highest, a panel per comparison; the first side of each is ours."""
+    """Draws bars of rows/s with lowest and highest, a panel per comparison; the first side of each is ours."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -183,12 +183,12 @@ def draw_speed(panels: dict[str, dict[str, list[float]]], path: Path) -> Path:
 
     figure, axes = plt.subplots(len(panels), 1, figsize=(8, 1.9 * len(panels) + 0.3), squeeze=False)
     for axis, (title, rates) in zip(axes[:, 0], panels.items(), strict=True):
-        found = [spread(values) for values in rates.values()]
-        middle = [one.median for one in found]
-        errors = [[one.median - one.low for one in found], [one.high - one.median for one in found]]
-        colours = ["#1b7f5c", *["#9aa5b1"] * (len(found) - 1)]
-        axis.barh(range(len(found)), middle, xerr=errors, color=colours, ecolor="#444444")
-        axis.set_yticks(range(len(found)), list(rates), fontsize=8)
+        spreads = [spread(values) for values in rates.values()]
+        middle = [one.median for one in spreads]
+        errors = [[one.median - one.low for one in spreads], [one.high - one.median for one in spreads]]
+        colours = ["#1b7f5c", *["#9aa5b1"] * (len(spreads) - 1)]
+        axis.barh(range(len(spreads)), middle, xerr=errors, color=colours, ecolor="#444444")
+        axis.set_yticks(range(len(spreads)), list(rates), fontsize=8)
         axis.invert_yaxis()
         axis.set_title(title, loc="left", fontsize=9)
         axis.set_xlabel("rows/s", fontsize=8)

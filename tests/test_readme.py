@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from submillion.cli import EvaluateFlags, ExportFlags, ImportFlags, PlanFlags, PredictFlags, main
-from submillion.config import RunFlags, flag_name, key_types, recipe_names
+from submillion.cli import COMMANDS as PROGRAMS
+from submillion.cli import main
+from submillion.config.resolve import recipe_names
+from submillion.config.short_forms import short_kinds
+from submillion.config.values import flag_name, key_types
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,14 +26,14 @@ PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.m
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 OURS = re.compile(r"(?:submillion|python3? -m submillion|python3? (train|predict)\.py)(?: (.*))?$")
 WORK = {
-    "submillion.inference.train": ["train_resolved", "quickstart"],
-    "submillion.inference.predict": ["predict_file"],
-    "submillion.inference.evaluate": ["evaluate_source"],
-    "submillion.inference.plan": ["show_plan"],
+    "submillion.commands.train": ["train_resolved"],
+    "submillion.commands.quickstart": ["quickstart"],
+    "submillion.commands.predict": ["predict_file"],
+    "submillion.commands.evaluate": ["evaluate_source"],
+    "submillion.commands.plan": ["show_plan"],
     "submillion.interop.onnx": ["export_onnx"],
     "submillion.interop.exchange": ["export_model"],
-    "submillion.interop.peft_import": ["import_peft"],
-    "submillion.interop.peft_merge": ["merge_peft"],
+    "submillion.commands.imports": ["import_peft", "merge_peft"],
 }
 
 
@@ -126,11 +129,8 @@ def test_a_command_is_understood(command: str, no_work: list[str], capsys: pytes
 
 
 def test_every_flag_that_the_text_names_exists() -> None:
-    known = {
-        flag_name(key)
-        for kind in (RunFlags, PlanFlags, PredictFlags, EvaluateFlags, ExportFlags, ImportFlags)
-        for key in key_types(kind)
-    }
+    keys = {key for program in PROGRAMS.values() for key in key_types(program.flags)}
+    known = {flag_name(key) for key in (*keys, *short_kinds(keys))}
     inline = " ".join(re.findall(r"`([^`]+)`", " ".join(map(prose, TEXTS.values()))))
     named = set(re.findall(r"(?<!\S)--[a-z][\w.-]*", inline)) - {"--help", "--version"}
     assert named and named <= known | {"--header", "--no-header"}  # short for --data.header yes and no

@@ -25,7 +25,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
 from tiny import interrupt_at_step
 
-from submillion.inference.train import TrainResult, train_resolved
+from submillion.commands.train import TrainResult, train_resolved
 from submillion.sklearn import TextClassifier
 
 ROWS = news_rows(40)
@@ -34,7 +34,7 @@ NEW, NEW_NAMES = zip(*news_rows(10, seed=2), strict=True)
 
 
 def tiny(base: Path, **changes: Any) -> TextClassifier:
-    values = {"pooling": "mean", "max_length": 32, "batch_size": 16, "epochs": 5, "learning_rate": 2e-2}
+    values = {"head": "linear", "max_length": 32, "batch_size": 16, "epochs": 5, "learning_rate": 2e-2}
     return TextClassifier(**{"base": base, "precision": "fp32", **values, **changes})
 
 
@@ -121,6 +121,7 @@ def test_a_pickle_answers_bit_for_bit_in_another_process_and_folder(
     assert np.array_equal(np.load(tmp_path / "out.npy"), expected)
 
 
+@pytest.mark.usefixtures("fitted")  # torch's first optimiser makes a temporary folder of its own
 def test_nothing_is_printed_or_left_behind(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,8 +129,9 @@ def test_nothing_is_printed_or_left_behind(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("submillion.training.progress._LINE_SECONDS", 0.0)
-    top_alone = {"lora.layers": [1], "model.dropout": 0.0}  # what the layer below computes is kept in a file
+    monkeypatch.setattr("submillion.runtime.progress._LINE_SECONDS", 0.0)
+    # What the frozen layer below the last one computes is kept in a file.
+    top_alone = {"lora.rank": 0, "model.unfreeze_layers": 1, "model.dropout": 0.0, "budget": 20_000_000}
     tiny(tiny_base, epochs=2, overrides=top_alone).fit(TEXTS, NAMES).predict(TEXTS)
     assert capfd.readouterr() == ("", "") and [path.name for path in tmp_path.rglob("*")] == ["temporary"]
     tiny(tiny_base, epochs=2, overrides=top_alone, verbose=True).fit(TEXTS, NAMES)
@@ -147,7 +149,7 @@ def test_threads_that_fit_at_once_leave_the_standard_streams_alone(
         within.append((sys.stdout, sys.stderr))
         return result
 
-    monkeypatch.setattr("submillion.inference.train.train_resolved", seen)
+    monkeypatch.setattr("submillion.commands.train.train_resolved", seen)
     vote = VotingClassifier([("a", tiny(tiny_base)), ("b", tiny(tiny_base, epochs=4))], voting="soft", n_jobs=2)
     with joblib.parallel_config("threading"):
         vote.fit(TEXTS, NAMES)
@@ -160,15 +162,15 @@ def test_an_interrupt_ends_the_search_and_not_only_the_fit(
 ) -> None:
     interrupt_at_step(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        tiny(tiny_base, overrides={"train.eval_steps": 1}).fit(TEXTS, NAMES)
+        tiny(tiny_base).fit(TEXTS, NAMES)
     assert capfd.readouterr() == ("", "")
 
 
 def test_parameters_of_every_kind_reach_the_run(tiny_base: Path) -> None:
     random = np.random.RandomState(3)
-    model = tiny(tiny_base, random_state=random, rank=3, overrides={"lora.dropout": 0.25}, recipe="quickstart")
+    model = tiny(tiny_base, random_state=random, rank=3, overrides={"model.dropout": 0.25}, recipe="quickstart")
     config = model.fit(TEXTS, NAMES)._classifier.config
-    assert (config.lora.rank, config.lora.dropout, config.model.head) == (3, 0.25, "linear")
+    assert (config.lora.rank, config.model.dropout, config.model.ngram_buckets) == (3, 0.25, 8192)
     assert config.seed == np.random.RandomState(3).randint(2**31)
 
 

@@ -11,24 +11,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from submillion.config import LoraConfig, ModelConfig
-from submillion.data.tokenizer import Tokenizer, Tokens
 from submillion.inference.stock import STOCK_CLASSES
 from submillion.model.classifier import TextClassifier
 from submillion.model.families import FAMILY_OF_TYPE
 from submillion.model.shape import EncoderShape, ModernBertShape
-from submillion.training.device import Compute
-from submillion.training.loop import TokenRows
+from submillion.model.spec import AdapterSpec, NetworkSpec
+from submillion.runtime.device import Compute
+from submillion.tasks.one_label import OneLabel
+from submillion.text.tokenizer import Tokenizer, Tokens
+from submillion.training.rows import TokenRows
 
 FAMILIES = ("bert", "roberta", "mpnet", "distilbert", "electra", "modernbert")
 # Every model_type that is read. Two of them are RoBERTa to us, under names of their own.
 MODEL_TYPES = (*FAMILIES, "xlm-roberta", "camembert")
 CPU = Compute(torch.device("cpu"), torch.float32, "for tests")
+TASK = OneLabel(("first", "second", "third"))  # of `learnable_rows`
 HELD_OUT = 64  # rows of `learnable_rows` that a test keeps for validation
 
 
 def tiny_shape(family: str, **changes: Any) -> EncoderShape:
-    """Of a family, or of a model_type that belongs to one."""
+    """Returns the shape of a tiny encoder of a family, or of a model_type that belongs to one."""
     family = FAMILY_OF_TYPE[family]
     counts_from_padding = family in ("roberta", "mpnet")
     shape = EncoderShape(
@@ -50,7 +52,7 @@ def tiny_shape(family: str, **changes: Any) -> EncoderShape:
 
 
 def ragged_batch(shape: EncoderShape, lengths: Sequence[int], seed: int = 0) -> tuple[Tensor, Tensor]:
-    """input_ids and attention_mask of random rows, padded on the right."""
+    """Returns input_ids and attention_mask of random rows, padded on the right."""
     generator = torch.Generator().manual_seed(seed)
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
     input_ids = torch.randint(3, shape.vocab_size, mask.shape, generator=generator)
@@ -68,15 +70,17 @@ def scatter(tensors: Sequence[Tensor], seed: int = 0, std: float = 0.2) -> None:
 def tiny_classifier(
     seed: int = 0,
     shape: EncoderShape | None = None,
-    model: ModelConfig | None = None,
-    lora: LoraConfig | None = None,
+    network: NetworkSpec | None = None,
+    adapters: AdapterSpec | None = None,
     num_labels: int = 3,
 ) -> TextClassifier:
     """A classifier on a random encoder that lets its input through."""
-    shape, model, lora = shape or tiny_shape("bert"), model or ModelConfig(), lora or LoraConfig()
-    network = TextClassifier(shape, model, lora, num_labels, torch.Generator().manual_seed(seed))
-    scatter(list(network.encoder.published_tensors().values()), seed=1)
-    return network
+    shape, network, adapters = shape or tiny_shape("bert"), network or NetworkSpec(), adapters or AdapterSpec()
+    classifier = TextClassifier(shape, network, adapters, num_labels, torch.Generator().manual_seed(seed))
+    weights = {name: tensor.clone() for name, tensor in classifier.encoder.published_tensors().items()}
+    scatter(list(weights.values()), seed=1)
+    classifier.load(weights)
+    return classifier
 
 
 def as_tokens(rows: Sequence[Sequence[int]]) -> Tokens:
@@ -84,7 +88,7 @@ def as_tokens(rows: Sequence[Sequence[int]]) -> Tokens:
 
 
 def learnable_rows(rows: int = 576, num_labels: int = 3, seed: int = 0, shuffle_labels: bool = False) -> TokenRows:
-    """Rows of random tokens of which most are one of the three that belong to the row's label."""
+    """Returns rows of random tokens, most of them one of the three that belong to the row's label."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(num_labels, size=rows)
     texts = []
@@ -97,17 +101,17 @@ def learnable_rows(rows: int = 576, num_labels: int = 3, seed: int = 0, shuffle_
 
 
 def difference(first: TextClassifier, second: TextClassifier) -> float:
-    """Between the parameters of two models, on whichever device: the largest."""
+    """Returns the largest difference of two models' parameters, on whichever device each is."""
     pairs = zip(first.trainable().values(), second.trainable().values(), strict=True)
     return max((a.cpu() - b.cpu()).abs().max().item() for a, b in pairs)
 
 
 def some_of(data: TokenRows, rows: Sequence[int]) -> TokenRows:
-    return TokenRows(as_tokens([data.tokens.row(row).tolist() for row in rows]), data.labels[list(rows)])
+    return data.take(np.array(rows, dtype=np.int64))
 
 
 def transformers_config(shape: EncoderShape, num_labels: int = 3, model_type: str = "") -> Any:
-    """The same shape as a configuration of transformers; model_type where it is not the family's name."""
+    """Returns the same shape as a configuration of transformers. model_type: if it is not the family's name."""
     from transformers import AutoConfig
 
     values = {
@@ -151,7 +155,7 @@ def modernbert_settings(shape: EncoderShape, modern: ModernBertShape) -> dict[st
 
 
 def transformers_classifier(shape: EncoderShape, num_labels: int = 3, model_type: str = "") -> Any:
-    """transformers' classification model of this shape with scattered weights, dropout off."""
+    """Returns transformers' classification model of this shape with scattered weights, dropout off."""
     from transformers import AutoModelForSequenceClassification
 
     config = transformers_config(shape, num_labels, model_type)
@@ -165,7 +169,7 @@ def transformers_classifier(shape: EncoderShape, num_labels: int = 3, model_type
 def saved_by_type(
     made: Callable[[str, int], Any], tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """A folder for each of MODEL_TYPES: made(model_type, vocab_size), saved by transformers, with a tokenizer."""
+    """Returns a folder for each of MODEL_TYPES: made(model_type, vocab_size) and a tokenizer, saved by transformers."""
     tokenizer = Tokenizer.from_folder(tokenizer_folder)
     folders = {}
     for model_type in MODEL_TYPES:
@@ -180,7 +184,7 @@ def saved_by_type(
 
 
 def head_tensors(model: Any) -> dict[str, Tensor]:
-    """A transformers classifier's head by our names: BERT's pooler and classifier are what RoBERTa calls a head."""
+    """Returns a transformers classifier's head by our names: BERT's pooler and classifier are RoBERTa's head."""
     theirs = dict(model.named_parameters())
     return {
         f"{ours}.{kind}": theirs[f"{name}.{kind}"]
@@ -199,7 +203,7 @@ def copy_into(ours: TextClassifier, theirs: dict[str, Tensor]) -> None:
 
 
 def interrupt_at_step(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if Ctrl-C were pressed within that optimiser step, counted from 1."""
+    """Raises KeyboardInterrupt within that optimiser step, counted from 1, as Ctrl-C would."""
     original, calls = torch.optim.AdamW.step, iter(range(1, 1000))
 
     def step(self: Any, *args: Any) -> Any:

@@ -9,10 +9,10 @@ Importing the package imports neither torch nor datasets: both names load their 
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Classifier", "train"]
 
-_HOME = {"Classifier": "submillion.inference.classifier", "train": "submillion.inference.train"}
+_HOME = {"Classifier": "submillion.inference.classifier", "train": "submillion.commands.train"}
 
 
 def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """Returns what `escaped` does, line by line: line breaks stay."""
+    """Returns the text with each line `escaped`: line breaks stay."""
     return "\n".join(map(escaped, text.split("\n")))
 
 
@@ -56,7 +56,7 @@ class TrainingError(SubmillionError):
 
 
 class SavingError(SubmillionError):
-    """A trained model that cannot be saved in the folder it was asked for; the error names where it is instead."""
+    """A trained model cannot be saved in the requested folder; the error names the folder that holds it instead."""
 
 
 class DistributedError(SubmillionError):
@@ -64,8 +64,10 @@ class DistributedError(SubmillionError):
 
 
 def encodable(text: str) -> bool:
-    """False where the text holds half of a surrogate pair, as from JSON's escapes or a file's name that is no UTF-8: no
-    tokenizer takes it, and no file that is written here."""
+    """Returns False if the text holds half of a surrogate pair, which no tokenizer and no file written here can hold.
+
+    Such halves come from JSON's escapes, and from file names that are not UTF-8.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -74,7 +76,7 @@ def encodable(text: str) -> bool:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """'; did you mean X?' with the nearest known name, or '' where none is near."""
+    """Returns '; did you mean X?' with the nearest known name, or '' if none is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=1, cutoff=0.5)

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def numpy_generator(seed: int, stream: str) -> np.random.Generator:
-    """An independent generator for a named use, such as "split" or "order"."""
+    """Returns an independent generator for a named use, such as "split" or "order"."""
     return np.random.default_rng([seed, zlib.crc32(stream.encode())])
 
 
 def torch_generator(seed: int, stream: str) -> "torch.Generator":
-    """The same for what torch draws itself, such as "init"."""
+    """Returns a torch generator on the CPU for a named use, such as "init"; otherwise like `numpy_generator`."""
     import torch
 
     state = int(numpy_generator(seed, stream).integers(2**63))

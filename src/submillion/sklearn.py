@@ -1,4 +1,4 @@
-"""A scikit-learn estimator: for Pipeline, cross_val_score, GridSearchCV, clone and pickle.
+"""Trains and predicts as a scikit-learn estimator: for Pipeline, cross_val_score, GridSearchCV, clone and pickle.
 
     from submillion.sklearn import TextClassifier
     cross_val_score(TextClassifier("quickstart", rank=8, learning_rate=1e-3), texts, labels)
@@ -18,7 +18,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from submillion.config import IN_MEMORY, Resolved, resolve
+from submillion.config.resolve import Resolved, resolve
+from submillion.config.schema import IN_MEMORY
 from submillion.data.tables import is_missing
 from submillion.data.texts import described, listed, texts_of
 from submillion.errors import DataError, SubmillionError
@@ -26,16 +27,14 @@ from submillion.errors import DataError, SubmillionError
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
+    from submillion.commands.train import TrainResult
     from submillion.inference.classifier import Classifier
-    from submillion.inference.train import TrainResult
 
-_KEYS = {  # of the configuration, by parameter
+_KEYS = {  # parameter -> setting
     "base": "model.base",
     "head": "model.head",
-    "pooling": "model.pooling",
     "max_length": "model.max_length",
     "rank": "lora.rank",
-    "alpha": "lora.alpha",
     "targets": "lora.targets",
     "learning_rate": "train.learning_rate",
     "epochs": "train.epochs",
@@ -47,10 +46,10 @@ _KEYS = {  # of the configuration, by parameter
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):
-    """Texts to labels with fewer than a million trainable parameters.
+    """Classifies texts, with fewer than a million trainable parameters.
 
     recipe: a shipped recipe's name or a .toml file. Every other parameter that is not None replaces the recipe's value
-    of the same name: `submillion train --help` explains each. overrides: any other value, {"lora.dropout": 0.0}.
+    of the same name: `submillion train --help` explains each. overrides: any other value, {"model.dropout": 0.0}.
     random_state: None is the recipe's seed, so that equal fits give equal models. verbose: print what training prints.
 
     After fit: classes_, the labels in the order of predict_proba's columns; metrics_, as in metrics.json; artefact_,
@@ -63,10 +62,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         *,
         base: str | Path | None = None,
         head: str | None = None,
-        pooling: str | None = None,
         max_length: int | None = None,
         rank: int | str | None = None,
-        alpha: float | None = None,
         targets: Sequence[str] | None = None,
         learning_rate: float | None = None,
         epochs: int | None = None,
@@ -81,10 +78,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.recipe = recipe
         self.base = base
         self.head = head
-        self.pooling = pooling
         self.max_length = max_length
         self.rank = rank
-        self.alpha = alpha
         self.targets = targets
         self.learning_rate = learning_rate
         self.epochs = epochs
@@ -97,9 +92,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any) -> "TextClassifier":
-        """X: texts, a 1-D sequence of str (a list, an array, a Series) or one column of them; y: their labels [rows].
+        """Trains on texts and their labels.
 
-        Raises ValueError for rows, labels or parameters that cannot be used.
+        X: a 1-D sequence of str (a list, an array, a Series) or one column of them; y: [rows], strings, numbers or
+        booleans. Raises ValueError for rows, labels or parameters that cannot be used.
         """
         texts = self._texts(X)
         if y is None:
@@ -125,19 +121,23 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class of each text, [rows], as y had it."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
+        """Returns the class of each text, [rows], of y's dtype. Raises ValueError for rows that cannot be used."""
+        check_is_fitted(self, "artefact_")
+        classifier = self._loaded()
+        return self.classes_[classifier.task.decode(classifier.logits(self._texts(X)))]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """float32 [rows, classes], each row summing to 1; the columns are in the order of classes_."""
+        """Returns float32 [rows, classes] in the order of classes_, each row summing to 1.
+
+        Raises ValueError for rows that cannot be used.
+        """
         check_is_fitted(self, "artefact_")
         return self._loaded().predict_proba(self._texts(X))
 
     def _train(self, texts: list[str], labels: np.ndarray, classes: np.ndarray, folder: str) -> "TrainResult":
-        """labels: int64 [rows], indices into classes."""
-        from submillion.inference.train import train_resolved
-        from submillion.training.progress import quiet
+        """Trains in the folder. labels: int64 [rows], indices into classes."""
+        from submillion.commands.train import train_resolved
+        from submillion.runtime.progress import quiet
 
         names = [str(name).strip() for name in classes]
         if not all(names) or len(set(names)) < len(names):
@@ -151,14 +151,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return trained
 
     def _resolved(self, folder: str, names: list[str]) -> Resolved:
-        """The run's configuration. A local base gets its whole path, so that a pickle finds it from anywhere."""
+        """Returns the run's configuration. A local base gets its whole path: a pickle finds it from anywhere."""
         values = {key: getattr(self, name) for name, key in _KEYS.items() if getattr(self, name) is not None}
         values = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
         if isinstance(self.random_state, np.random.RandomState):
             values["seed"] = int(self.random_state.randint(2**31))
         elif self.random_state is not None:
             values["seed"] = int(self.random_state)
-        values |= {"output.dir": f"{folder}/best_model", "output.assets": f"{folder}/assets", "data.test_fraction": 0.0}
+        values |= {"output.dir": f"{folder}/best_model", "data.test_fraction": 0.0}
         values |= self.overrides or {}
         values |= {"data.source": IN_MEMORY, "data.label_names": names}
         values |= {"data.text_column": "text", "data.label_column": "label"}
@@ -171,7 +171,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return replace(resolved, config=replace(resolved.config, model=model))
 
     def _loaded(self) -> "Classifier":
-        """The classifier of the fit, or of the artefact where this object came out of a pickle."""
+        """Returns the classifier of the fit, or the artefact's if this object came out of a pickle."""
         if "_classifier" not in vars(self):
             from submillion.inference.classifier import Classifier
 
@@ -202,7 +202,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return texts
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network: it is in the artefact, less the pretrained weights, which lie where they were."""
+        """Returns what a pickle holds: all but the network, which the artefact and the pretrained weights give back."""
         return {name: value for name, value in super().__getstate__().items() if name != "_classifier"}
 
     def __sklearn_tags__(self) -> "Tags":

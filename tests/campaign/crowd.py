@@ -19,9 +19,9 @@ import torch
 from news import news_rows, run_of
 from tiny import tiny_shape, transformers_classifier
 
+from submillion.commands.train import TrainResult, train
 from submillion.inference.classifier import Classifier
-from submillion.inference.train import TrainResult, train
-from submillion.training.progress import quiet
+from submillion.runtime.progress import quiet
 
 ROWS = news_rows(30)
 TEXTS = [text for text, _ in news_rows(40, seed=7)]

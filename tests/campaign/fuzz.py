@@ -33,7 +33,8 @@ import pyarrow.parquet as pq
 import zstandard
 from pyarrow import feather, ipc
 
-from submillion.config import DataConfig
+from submillion.config.mapping import overlay
+from submillion.config.schema import DataConfig
 from submillion.data.corpus import load_corpus
 from submillion.data.files import SUFFIXES, check_texts, iter_texts
 from submillion.data.formats.options import ReadOptions
@@ -187,7 +188,8 @@ def settings_of(rng: random.Random) -> dict[str, Any]:
 
 def training_reads(path: Path, settings: dict[str, Any]) -> None:
     """Reads a file as train does."""
-    load_corpus(DataConfig(source=str(path), test_fraction=0, validation_fraction=0, **settings), 0)
+    values = {"source": str(path), "test_fraction": 0, "validation_fraction": 0} | settings
+    load_corpus(overlay(DataConfig(), values), 0)
 
 
 def prediction_reads(path: Path, settings: dict[str, Any]) -> None:

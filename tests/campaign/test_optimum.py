@@ -26,7 +26,7 @@ TEXTS = [
 ]
 KINDS = {
     "plain": {},
-    "cleaning": {"clean_text": True},
+    "cleaning": {"normalise": ("clean",)},
     "n-grams": {"ngram_buckets": 41, "pooling": "mean", "head": "linear"},
     "windows": {"window": 9, "pooling": "mean"},
 }

@@ -47,7 +47,7 @@ def checkpoints(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 @pytest.mark.parametrize(
     ("model_type", "model"),
     [(name, {}) for name in MODEL_TYPES]
-    + [("bert", {"clean_text": True}), ("bert", {"ngram_buckets": 41, "head": "linear"}), ("bert", {"window": 9})],
+    + [("bert", {"normalise": ("clean",)}), ("bert", {"ngram_buckets": 41, "head": "linear"}), ("bert", {"window": 9})],
     ids=str,
 )
 def test_transformers_js_gives_our_logits(

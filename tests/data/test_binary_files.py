@@ -14,7 +14,7 @@ import pytest
 from pyarrow import ipc
 from reading import labelled, refusal, texts
 
-from submillion.config import DataConfig
+from submillion.config.schema import DataConfig
 from submillion.data.sources import read_source
 
 COLUMNS = {"text": ["Goal.", "Bonus."], "label": ["sport", "money"]}

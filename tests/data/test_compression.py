@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from submillion.config import DataConfig
+from submillion.config.schema import DataConfig
 from submillion.data.files import check_texts, find_input, iter_texts
 from submillion.data.sources import read_source
 from submillion.errors import DataError

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from submillion.config import DataConfig
+from submillion.config.schema import DataConfig
 from submillion.data.corpus import load_corpus, load_rows
 from submillion.data.files import check_texts, iter_texts
 from submillion.data.splits import near_duplicate_groups

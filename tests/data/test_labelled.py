@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from reading import data_config
 
-from submillion.config import DataConfig
 from submillion.data.corpus import Corpus, load_corpus, load_rows
 from submillion.errors import DataError
 
@@ -19,7 +19,7 @@ UNCUT = {"test_fraction": 0.0, "validation_fraction": 0.0}
 
 
 def loaded(data: Any, **config: Any) -> Corpus:
-    return load_corpus(DataConfig(**{**UNCUT, **config}), 0, data)
+    return load_corpus(data_config(**{**UNCUT, **config}), 0, data)
 
 
 def error_of(data: Any, **config: Any) -> str:
@@ -220,7 +220,7 @@ def test_a_word_for_a_missing_value_is_named(word: str) -> None:
 
 def test_labels_are_counted() -> None:
     assert notes_on(loaded(rows_of(["b", "a", "a"])), "labels") == ["2 in 3 labelled rows: a 2, b 1"]
-    corpus = load_corpus(DataConfig(), 0, rows_of(["a", "b"] * 50))  # rows that are cut away are counted too
+    corpus = load_corpus(data_config(), 0, rows_of(["a", "b"] * 50))  # rows that are cut away are counted too
     assert sum(int(part.split()[-1]) for part in notes_on(corpus, "labels")[0].partition(": ")[2].split(", ")) == len(
         corpus.train.texts
     ) + len(corpus.test.texts) + len(corpus.validation.texts)
@@ -281,7 +281,7 @@ NOT_LABELS = {
 @pytest.mark.parametrize("labels", NOT_LABELS.values(), ids=NOT_LABELS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_label_for_nearly_each_row_is_refused_in_every_format(labels: list[Any], kind: str, tmp_path: Path) -> None:
-    error = error_of(write_in(tmp_path, kind, rows_of(labels)))
+    error = error_of(write_in(tmp_path, kind, rows_of(labels)), test_fraction=0.2)
     assert "expected labels that many rows share" in error and "of column 'label'" in error
     assert "which column holds the labels? name it with --data.label-column" in error
 
@@ -301,12 +301,15 @@ def test_labels_of_few_rows_each_are_labels(labels: list[Any]) -> None:
     assert len(loaded(rows_of(labels)).label_names) == len(set(labels))
 
 
-def test_one_row_a_class_is_meant_where_there_are_unlabelled_texts(write: Callable[[str, str], Path]) -> None:
+def test_one_row_a_class_is_meant_where_no_row_is_held_out_or_there_are_unlabelled_texts(
+    write: Callable[[str, str], Path],
+) -> None:
     names = [f"class {letter}" for letter in "abcdefghijklmn"]
-    assert "which column holds the labels" in error_of(rows_of(names))
+    assert "which column holds the labels" in error_of(rows_of(names), validation_fraction=0.05)
+    assert "which column holds the labels" in error_of(rows_of(names), test_fraction=0.2)
+    assert len(loaded(rows_of(names)).label_names) == 14
     more = str(write("more.csv", "text\nnew one\n"))
-    assert len(loaded(rows_of(names), unlabelled=more).label_names) == 14
-    assert len(loaded(rows_of(names), label_template="About {}.").label_names) == 14
+    assert len(loaded(rows_of(names), unlabelled=more, validation_fraction=0.05).label_names) == 14
     assert "which column holds the labels" in error_of(rows_of(range(501, 520)), unlabelled=more)
 
 

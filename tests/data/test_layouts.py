@@ -13,7 +13,7 @@ import pytest
 from pyarrow import feather, ipc
 
 from submillion.cli import USAGE
-from submillion.config import resolve
+from submillion.config.resolve import resolve
 from submillion.data.sources import read_source
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "data.md"

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from submillion.data.files import check_texts, iter_texts
-from submillion.data.pickles import ADMITTED, read_pickle
+from submillion.data.formats.pickle_nodes import ADMITTED
+from submillion.data.formats.pickles import read_pickle
 from submillion.data.tables import class_label_names
 from submillion.errors import DataError
 

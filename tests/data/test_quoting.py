@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from reading import labelled, refusal, texts
 
-from submillion.config import DataConfig
+from submillion.config.schema import DataConfig
 from submillion.data.corpus import load_corpus
 from submillion.data.formats.options import ReadOptions
 from submillion.errors import DataError

@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 
 import pytest
+from reading import data_config
 
-from submillion.config import DataConfig
 from submillion.data.corpus import Corpus, load_corpus, load_rows
 from submillion.data.inputs import check_input, iter_input
 from submillion.data.labels import number_of
@@ -15,7 +15,7 @@ from submillion.inference.answers import Answers
 
 
 def corpus_of(path: Path, **settings: object) -> Corpus:
-    return load_corpus(DataConfig(source=str(path), test_fraction=0, validation_fraction=0, **settings), 0)  # type: ignore[arg-type]
+    return load_corpus(data_config(source=str(path), test_fraction=0, validation_fraction=0, **settings), 0)
 
 
 def texts_of(path: Path) -> list[str]:

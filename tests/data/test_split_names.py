@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from submillion.config import DataConfig
+from submillion.config.schema import DataConfig
 from submillion.data.corpus import load_corpus, load_rows
 from submillion.data.split_names import Part, is_splits, part_of, split_of
 from submillion.errors import DataError
@@ -129,7 +129,7 @@ def test_a_problem_in_a_part_names_the_part(tmp_path: Path) -> None:
     assert "row 2 (line 3) of train-00001-of-00002.csv: the text is empty" in error
     assert "row 3 (line 4) of train-00001-of-00002.csv: 1 fields" in error
     corpus = load_corpus(
-        DataConfig(source=str(tmp_path), skip_bad_rows=True, test_fraction=0, validation_fraction=0), 0
+        DataConfig(source=str(tmp_path), repair=("skip-bad-rows",), test_fraction=0, validation_fraction=0), 0
     )
     assert len(corpus.train.texts) == 3
     assert {(row.place.part, row.place.row) for row in corpus.skipped} == {(path.name, 2), (path.name, 3)}
@@ -267,7 +267,7 @@ def test_a_hub_data_set_with_splits_of_other_names(monkeypatch: pytest.MonkeyPat
     datasets = pytest.importorskip("datasets")
     rows = {"text": ["a goal", "a chip"], "label": ["sport", "tech"]}
     parts = {name: datasets.Dataset.from_dict(rows) for name in ("training", "val", "dev", "Eval", "unsupervised")}
-    monkeypatch.setattr("submillion.data.sources._load_from_hub", lambda name, revision: datasets.DatasetDict(parts))
+    monkeypatch.setattr("submillion.data.sources.load_from_hub", lambda name, revision: datasets.DatasetDict(parts))
     corpus = load_corpus(DataConfig(source="owner/name"), 0)
     assert corpus.source == "owner/name (train 2, validation 2, test 2 rows)" and corpus.hub_id == "owner/name"
     assert unused(corpus)[0].startswith("unsupervised, dev (")

@@ -8,11 +8,11 @@ import pytest
 from news import news_rows, run_of
 
 from submillion.cli import main
-from submillion.inference import train as train_module
+from submillion.commands.train import TrainResult, train
+from submillion.inference.artefact import Artefact
 from submillion.inference.classifier import Classifier
-from submillion.inference.train import TrainResult, train
-from submillion.training import device, int8
-from submillion.training.artefact import Artefact
+from submillion.runtime import device, int8
+from submillion.training import setup
 
 TEXTS = [text for text, _ in news_rows(20, seed=1)]
 
@@ -31,10 +31,12 @@ def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_run_measures_what_int8_changes_and_saves_it(trained: TrainResult) -> None:
-    found = json.loads((trained.folder / "metrics.json").read_text())["int8"]
-    assert 0 < found["margin"] < 1 and 0 <= found["again"] <= int8.MOST_AGAIN
-    assert Artefact.load(trained.folder).calibration["int8_margin"] == found["margin"]
-    assert trained.classifier.config.train.precision == "int8"
+    trial = json.loads((trained.folder / "metrics.json").read_text())["int8"]
+    assert 0 < trial["margin"] < 1 and 0 <= trial["again"] <= int8.MOST_AGAIN
+    artefact = Artefact.load(trained.folder)
+    assert artefact.calibration["int8_margin"] == trial["margin"]
+    assert artefact.precision == trained.result.precision == "int8"
+    assert trained.classifier.config.train.precision == "auto", "as asked"
     assert "int8" in (trained.folder / "README.md").read_text()
 
 
@@ -51,8 +53,8 @@ def test_reloaded_it_gives_the_run_s_logits(precision: str, trained: TrainResult
 def test_another_precision_insists(precision: str, trained: TrainResult) -> None:
     insisting = Classifier.load(trained.folder, precision=precision)
     assert insisting.network.int8_margin is None and insisting.compute.precision == precision
-    found, in_int8 = insisting.logits(TEXTS), trained.classifier.logits(TEXTS)
-    assert not np.array_equal(found, in_int8) and np.array_equal(found.argmax(1), in_int8.argmax(1))
+    logits, in_int8 = insisting.logits(TEXTS), trained.classifier.logits(TEXTS)
+    assert not np.array_equal(logits, in_int8) and np.array_equal(logits.argmax(1), in_int8.argmax(1))
 
 
 def test_where_nothing_is_gained_it_predicts_without(trained: TrainResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,10 +77,10 @@ def test_a_model_that_was_not_measured_is_in_int8_only_when_told(
 def test_an_encoder_that_int8_moves_too_far_trains_in_bf16(
     tiny_base: Path, news_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train_module, "MOST_CHANGE", 1e-6)
+    monkeypatch.setattr(setup, "MOST_CHANGE", 1e-6)
     plain = train(data=news_csv, overrides=run_of(tiny_base, tmp_path, train__precision="auto", train__epochs=1))
     assert "precision  bf16 after all: int8 moves this encoder's features by" in capsys.readouterr().out
-    assert plain.classifier.config.train.precision == "bf16" and "int8" not in plain.metrics
+    assert Artefact.load(plain.folder).precision == plain.result.precision == "bf16" and "int8" not in plain.metrics
 
 
 @pytest.mark.usefixtures("_faster")

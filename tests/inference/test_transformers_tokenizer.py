@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import MODEL_TYPES
 
-from submillion.data.tokenizer import Tokenizer
 from submillion.errors import BaseModelError
 from submillion.inference.transformers_tokenizer import longest_row, read_tokenizer, reads_as
+from submillion.text.tokenizer import Tokenizer
 
 TEXTS = [
     "",

@@ -13,8 +13,8 @@ from test_exports import add_token, assert_equal, byte_level, checkpoints  # noq
 from test_peft_import import save_adapter, take
 
 from submillion.cli import main
+from submillion.inference.artefact import Artefact
 from submillion.inference.classifier import Classifier
-from submillion.training.artefact import Artefact
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 TEXTS = [

@@ -14,19 +14,19 @@ from saved import LABELS, NARROW, saved_checkpoints, saved_model
 from tiny import FAMILIES, MODEL_TYPES, tiny_shape, transformers_classifier
 
 from submillion.cli import main
-from submillion.config import LoraConfig
 from submillion.errors import BaseModelError, DataError
+from submillion.inference.artefact import Artefact
 from submillion.inference.classifier import Classifier
-from submillion.training.artefact import Artefact
+from submillion.model.spec import AdapterSpec
 
 TEXTS = ["Oil prices climb as OPEC meets", "The champion won the final!", "", "war " * 60, "new software (web) 2.0"]
 DIRTY = ["Wall St. &lt;b&gt;Bears&lt;/b&gt; quot;claw#39;", "Оil рrices climb", "oil\u200b <p>prices</p>&nbsp;rise"]
 LORAS = {
     "narrow": NARROW,
-    "wide": LoraConfig(rank=8, alpha=3.0, targets=("all-linear",)),
-    "one layer": LoraConfig(rank=3, targets=("output", "key"), layers=(1,)),
+    "wide": AdapterSpec(rank=8, alpha=3.0, targets=("all-linear",)),
+    "one layer": AdapterSpec(rank=3, targets=("output", "key"), layers=(1,)),
 }
-FULL = {"freeze_base": False, "train_last_k_layers": 1}
+FULL = {"unfreeze_layers": 1}
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
@@ -176,7 +176,7 @@ def test_transformers_cleans_texts_as_we_do(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     base, merged = {**checkpoints, "byte level": byte_level}[family], str(tmp_path / "merged")
-    model = saved_model(base, tmp_path, clean_text=True)
+    model = saved_model(base, tmp_path, normalise=("clean",))
     assert main(["export", str(model), "--to", "transformers", merged]) == 0
     texts = [*TEXTS, *DIRTY]
     expected = Classifier.load(model).logits(texts)
@@ -304,16 +304,16 @@ def test_predict_and_evaluate_take_a_checkpoint(checkpoints: dict[str, Path], tm
     [
         ("peft", "narrow", {"head": "linear"}, "expected model.head stock"),
         ("transformers", "narrow", {"head": "linear"}, "expected model.head stock"),
-        ("transformers", "narrow", {"pooling": "mean"}, "expected model.pooling first"),
+        ("transformers", "narrow", {"pooling": "mean"}, "expected the pooling first"),
         ("transformers", "narrow", {"ngram_buckets": 9}, "expected no n-grams"),
         ("peft", "narrow", {"ngram_buckets": 9}, "--model.ngram-buckets 0"),
-        ("transformers", "narrow", {"correct_spelling": True}, "expected texts as they are"),
-        ("peft", "narrow", {"correct_spelling": True}, "--model.correct-spelling false"),
-        ("transformers", "narrow", {"window": 9}, "expected long texts whole, found model.window = 9"),
-        ("peft", "narrow", {"window": 9}, "--model.window 0"),
-        ("peft", "narrow", {"clean_text": True}, "fix: --to transformers, which takes the tokenizer along"),
-        ("peft", "narrow", {"clean_text": True, "head": "linear"}, "pooling first --model.clean-text false"),
-        ("peft", "narrow", {"pooling": "mean"}, "expected model.pooling first"),
+        ("transformers", "narrow", {"normalise": ("spelling",)}, "expected texts as they are"),
+        ("peft", "narrow", {"normalise": ("clean", "spelling")}, "--model.head stock --robust.normalise\n"),
+        ("transformers", "narrow", {"window": 9}, "expected long texts whole, found windows of 9 tokens"),
+        ("peft", "narrow", {"window": 9}, "fix: train with --model.head stock\n"),
+        ("peft", "narrow", {"normalise": ("clean",)}, "fix: --to transformers, which takes the tokenizer along"),
+        ("peft", "narrow", {"normalise": ("clean",), "head": "linear"}, "--model.head stock --robust.normalise\n"),
+        ("peft", "narrow", {"pooling": "mean"}, "expected the pooling first"),
         ("peft", "narrow", FULL, "fix: --to transformers"),
     ],
 )
@@ -338,7 +338,7 @@ def test_what_would_give_other_logits_is_refused(
 def test_a_head_alone_is_no_adapter(
     checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved = saved_model(checkpoints["bert"], tmp_path, LoraConfig(rank=0))
+    saved = saved_model(checkpoints["bert"], tmp_path, AdapterSpec(rank=0))
     assert main(["export", str(saved), "--to", "peft", str(tmp_path / "out")]) == 2
     assert "found a head alone" in capsys.readouterr().err and not (tmp_path / "out").exists()
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,32 @@ import onnxruntime
 import pytest
 import torch
 from news import LABELS, news_rows, run_of
-from tiny import CPU, FAMILIES, as_tokens, ragged_batch, scatter, tiny_classifier, tiny_shape
+from saved import share
+from tiny import CPU, FAMILIES, TASK, as_tokens, ragged_batch, scatter, tiny_classifier, tiny_shape
 from tokenizers import Tokenizer
 
 from submillion.cli import main
-from submillion.config import LoraConfig, ModelConfig
-from submillion.data.tokenizer import Tokenizer as Ours
+from submillion.commands import train as train_command
+from submillion.commands.train import TrainResult, train
 from submillion.errors import ConfigError, ExportError
-from submillion.inference.train import TrainResult, train
 from submillion.interop import onnx as ours
 from submillion.interop import onnx_graph
 from submillion.interop.onnx import export_onnx, quantize
 from submillion.interop.onnx_folder import FILES
 from submillion.interop.onnx_graph import to_onnx
+from submillion.interop.onnx_module import OnnxModule
+from submillion.model.budget import HEADS
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.shape import read_shape
-from submillion.training.loop import compute_logits
+from submillion.model.config_json import read_shape
+from submillion.model.shape import ModernBertShape
+from submillion.model.spec import AdapterSpec, NetworkSpec
+from submillion.runtime.forward import compute_logits
+from submillion.text.tokenizer import Tokenizer as Ours
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [text for text, _ in news_rows(10, seed=2)]
-ALL = LoraConfig(rank=4, targets=("all-linear",))
+ALL = AdapterSpec(rank=4, targets=("all-linear",))
 
 
 def scripts_of_the_docs() -> list[str]:
@@ -44,13 +50,21 @@ def scripts_of_the_docs() -> list[str]:
 
 
 def session_of(network: TextClassifier) -> onnxruntime.InferenceSession:
-    network.merge()
-    content = to_onnx(network).SerializeToString()
+    """A trace takes seconds, so a test that needs no graph of its own shares one."""
+    content = to_onnx(network.merged()).SerializeToString()
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
 def logits_of(session: onnxruntime.InferenceSession, input_ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
     return session.run(["logits"], {"input_ids": input_ids.numpy(), "attention_mask": mask.numpy()})[0]
+
+
+@cache
+def family_graph(family: str, pooling: Any, head: Any) -> tuple[TextClassifier, onnxruntime.InferenceSession]:
+    """A family's network with adapters on all of its layers, and its graph."""
+    network = tiny_classifier(shape=tiny_shape(family), network=NetworkSpec(pooling=pooling, head=head), adapters=ALL)
+    scatter(list(network.parameters()), seed=3)
+    return network, session_of(network)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -60,14 +74,22 @@ def names_in(folder: Path) -> list[str]:
 # The graph
 
 
-@pytest.mark.parametrize("head", ["stock", "linear"])
-@pytest.mark.parametrize("pooling", ["first", "mean"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "pooling", "head"),
+    share(
+        [(family, pooling, head) for family in FAMILIES for pooling in ("first", "mean") for head in HEADS],
+        # test_onnx_folder.py has the other families.
+        [
+            ("bert", "first", "linear"),
+            ("bert", "mean", "stock"),
+            ("mpnet", "mean", "stock"),
+            ("modernbert", "mean", "stock"),
+        ],
+    ),
+)
 def test_the_graph_gives_our_logits_for_every_length_and_batch(family: str, pooling: str, head: str) -> None:
     shape = tiny_shape(family)
-    network = tiny_classifier(shape=shape, model=ModelConfig(pooling=pooling, head=head), lora=ALL)  # type: ignore[arg-type]
-    scatter(list(network.parameters()), seed=3)
-    session = session_of(network)
+    network, session = family_graph(family, pooling, head)
     for lengths in ([1], [shape.max_tokens], [3, 7, 1], [2, 46, 20, 5, 9], [4] * 6):
         input_ids, mask = ragged_batch(shape, lengths)
         with torch.no_grad():
@@ -77,23 +99,32 @@ def test_the_graph_gives_our_logits_for_every_length_and_batch(family: str, pool
         assert np.abs(found - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", share(FAMILIES, ["bert", "mpnet", "modernbert"]))
 def test_padding_may_stand_on_the_left(family: str) -> None:
-    network = tiny_classifier(shape=tiny_shape(family), model=ModelConfig(pooling="mean"))
+    network, session = family_graph(family, "mean", "stock")
     input_ids, mask = (tensor.flip(1) for tensor in ragged_batch(tiny_shape(family), [3, 9, 5]))
-    session = session_of(network)
     with torch.no_grad():
         expected = network(input_ids, mask).numpy()
-    assert np.abs(logits_of(session, input_ids, mask) - expected).max() < 2e-5
+    assert np.abs(logits_of(session, input_ids, mask) - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_shorter_and_longer_than_what_local_attention_reaches_share_a_graph() -> None:
+    shape = tiny_shape("modernbert", modernbert=ModernBertShape((0,), window=20))
+    network = tiny_classifier(shape=shape, network=NetworkSpec(pooling="mean"))
+    session = session_of(network)
+    for lengths in ([2, 1], [20, 3], [21], [48, 30, 22]):
+        input_ids, mask = ragged_batch(shape, lengths)
+        with torch.no_grad():
+            expected = network(input_ids, mask).numpy()
+        assert np.abs(logits_of(session, input_ids, mask) - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("family", share(FAMILIES, ["bert", "modernbert"]))
 def test_with_n_grams_the_graph_takes_whole_texts_and_cuts_them(family: str) -> None:
-    model = ModelConfig(pooling="mean", head="linear", ngram_buckets=41)
-    network = tiny_classifier(shape=tiny_shape(family), model=model)
+    model = NetworkSpec(pooling="mean", head="linear", ngram_buckets=41)
+    network = tiny_classifier(shape=tiny_shape(family), network=model)
     scatter(list(network.parameters()), seed=3)
-    network.merge()
-    content = to_onnx(network, {}, max_length=9, end_id=2).SerializeToString()
+    content = to_onnx(network.merged(), {}, max_length=9, end_id=2).SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for lengths in ([1], [2], [3], [9], [10], [40, 3, 8, 2], [9, 10, 11, 1]):
         input_ids, mask = ragged_batch(tiny_shape(family), lengths)
@@ -108,27 +139,30 @@ def test_with_n_grams_the_graph_takes_whole_texts_and_cuts_them(family: str) -> 
         assert np.abs(found - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
 
 
-@pytest.mark.parametrize("window", [3, 5, 8])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "window"),
+    share([(family, window) for family in FAMILIES for window in (3, 5, 8)], [("bert", 3), ("modernbert", 5)]),
+)
 def test_the_graph_makes_the_windows_of_long_rows(family: str, window: int) -> None:
     shape = tiny_shape(family)
-    network = tiny_classifier(shape=shape, model=ModelConfig(pooling="mean", head="linear", window=window))
+    network = tiny_classifier(shape=shape, network=NetworkSpec(pooling="mean", head="linear", window=window))
     scatter(list(network.parameters()), seed=3)
     session = session_of(network)
     for lengths in ([1], [2], [3], [8], [9], [16], [16, 3, 12, 2, 9], [1, 5, 6, 1], [4, 4, 15]):
         input_ids, mask = ragged_batch(shape, lengths)
         tokens = as_tokens([input_ids[row, :length].tolist() for row, length in enumerate(lengths)])
-        expected = compute_logits(network, tokens, 3, CPU)
+        expected = compute_logits(network, TASK, tokens, 3, CPU)
         found = logits_of(session, input_ids, mask)
         assert np.abs(found - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
 
 
 @pytest.mark.parametrize("buckets", [0, 99])
 def test_a_model_with_windows_is_exported_with_its_logits(
-    buckets: int, tiny_base: Path, news_csv: Path, tmp_path: Path
+    buckets: int, tiny_base: Path, news_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), model__pooling="mean", model__window=5)
-    run |= {"train.epochs": 1, "model.max_length": 12, "model.ngram_buckets": buckets}
+    monkeypatch.setattr(train_command, "window_of", lambda *_: 5)  # these rows are too much alike in length for one
+    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), train__epochs=1)
+    run |= {"model.max_length": 12, "model.ngram_buckets": buckets}
     trained = train(overrides=run)
     assert export_onnx(trained.folder, tmp_path / "out", source=str(news_csv)).agreement == 1.0
     texts = [*TEXTS, "oil price " * 20, ""]
@@ -160,7 +194,7 @@ def test_a_model_with_n_grams_is_written_with_a_tokenizer_that_cuts_nothing(
 def test_the_words_that_spelling_is_corrected_to_go_along(
     tiny_base: Path, news_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), model__correct_spelling=True, train__epochs=1)
+    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), robust__normalise=["spelling"], train__epochs=1)
     trained, out = train(overrides=run), tmp_path / "out"
     assert main(["export", str(trained.folder), "--to", "onnx", str(out), "--data.source", str(news_csv)]) == 0
     printed = capsys.readouterr().out
@@ -193,10 +227,10 @@ def test_a_tokenizer_that_sets_nothing_around_a_text(
 
 
 def test_the_graph_says_what_goes_in_and_out() -> None:
-    network = tiny_classifier()
-    network.merge()
+    network = tiny_classifier().merged()
     model = to_onnx(network, {"temperature": "1.0"})
     onnx.checker.check_model(model, full_check=True)
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)  # such as paths of our code
 
     def described(value: onnx.ValueInfoProto) -> tuple[str, int, list[str | int]]:
         tensor = value.type.tensor_type
@@ -219,16 +253,15 @@ def test_adapters_have_to_be_merged() -> None:
 
 def test_an_encoder_too_large_for_one_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_graph, "_MOST_BYTES", 1000)
-    network = tiny_classifier()
-    network.merge()
+    network = tiny_classifier().merged()
     with pytest.raises(ExportError, match="at most 2 GB"):
         to_onnx(network)
 
 
 def test_real_weights_in_fp32_and_int8(minilm_folder: Path, tmp_path: Path) -> None:
     shape = read_shape(minilm_folder)
-    network = TextClassifier(shape, ModelConfig(pooling="mean"), ALL, 4, torch.Generator().manual_seed(0))
-    network.encoder.load(read_checkpoint(minilm_folder))
+    network = TextClassifier(shape, NetworkSpec(pooling="mean"), ALL, 4, torch.Generator().manual_seed(0))
+    network.load(read_checkpoint(minilm_folder))
     scatter([p for name, p in network.named_parameters() if "lora_B" in name], std=0.01)
     input_ids, mask = ragged_batch(shape, [128, 5, 60, 17])
     session = session_of(network)
@@ -236,8 +269,10 @@ def test_real_weights_in_fp32_and_int8(minilm_folder: Path, tmp_path: Path) -> N
         expected = network(input_ids, mask).numpy()
     assert np.abs(logits_of(session, input_ids, mask) - expected).max() < 1e-4
     path = tmp_path / "int8.onnx"
-    quantize(to_onnx(network), path)
+    quantize(to_onnx(network.merged()), path)
     assert path.stat().st_size < 30_000_000  # of 90 MB
+    products = [node.op_type for node in onnx.load(path).graph.node].count("MatMulInteger")
+    assert products == 4 * shape.num_layers  # all of the encoder's, none of the head's
     rough = logits_of(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]), input_ids, mask)
     assert 0 < np.abs(rough - expected).max() < 0.2 * np.abs(expected).max()
 
@@ -324,8 +359,10 @@ def test_a_folder_with_other_files_is_left_alone(
 def test_a_graph_with_other_logits_is_not_written(
     trained: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ours, "TOLERANCE", 0.0)
-    monkeypatch.setattr(onnx_graph, "PADDING_BIAS", -1.0)
+    def shifted(self: OnnxModule, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.network(input_ids, attention_mask) + 1e-3
+
+    monkeypatch.setattr(OnnxModule, "forward", shifted)
     with pytest.raises(ExportError, match=r"differ from ours by \d.*\nNothing was written"):
         export_onnx(trained.folder, tmp_path / "a")
     assert names_in(tmp_path) == []
@@ -341,7 +378,7 @@ def test_a_model_that_was_trained_on_rows_in_memory_needs_rows_for_int8(
     assert "--data.source" in capsys.readouterr().err and not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
 def test_without_the_packages_the_error_says_how_to_get_them(
     package: str,
     trained: TrainResult,
@@ -352,8 +389,8 @@ def test_without_the_packages_the_error_says_how_to_get_them(
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["export", str(trained.folder), "--to", "onnx", str(tmp_path / "a")]) == 2
     captured = capsys.readouterr()
-    assert "needs the packages onnx and onnxruntime" in captured.err and captured.out == ""
-    assert "fix: pip install onnx onnxruntime" in captured.err and names_in(tmp_path) == []
+    assert "needs the packages onnx, onnxruntime and onnxscript" in captured.err and captured.out == ""
+    assert "fix: pip install onnx onnxruntime onnxscript" in captured.err and names_in(tmp_path) == []
     with pytest.raises(ConfigError):
         ours.check_packages()
 

@@ -1,6 +1,8 @@
 """The files beside an ONNX graph: transformers reads them, and what its tokenizer gives the graph gives our logits."""
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +10,45 @@ import numpy as np
 import onnxruntime
 import pytest
 from news import run_of, write_csv
-from saved import LABELS, saved_model
+from saved import LABELS, saved_model, share
 from test_exports import DIRTY, TEXTS, byte_level, checkpoints  # noqa: F401
 from tiny import MODEL_TYPES
 from tokenizers import Tokenizer
 
 from submillion.cli import main
+from submillion.commands.train import train
 from submillion.inference.classifier import Classifier
-from submillion.inference.train import train
 from submillion.interop.onnx_folder import FILES
 
 ALL_TEXTS = [*TEXTS, *DIRTY]
 FOR_TRANSFORMERS = {"config.json", "tokenizer_config.json"}
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "cleaning": {"clean_text": True},
+    "cleaning": {"normalise": ("clean",)},
     "n-grams": {"ngram_buckets": 41, "pooling": "mean", "head": "linear"},
     "windows": {"window": 9, "pooling": "mean"},
 }
 
 
-@pytest.fixture
+BASES = [*MODEL_TYPES, "byte level"]
+
+
+@pytest.fixture(scope="module")
 def bases(checkpoints: dict[str, Path], byte_level: Path) -> dict[str, Path]:  # noqa: F811
     return checkpoints | {"byte level": byte_level}
+
+
+@pytest.fixture(scope="module")
+def plain(bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """A plain model on a base and its exported folder, which takes seconds to make: once for each base."""
+
+    @cache
+    def model_and_folder(base: str) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp("plain")
+        model = saved_model(bases[base], folder)
+        return model, exported(model, folder / "onnx")
+
+    return model_and_folder
 
 
 def exported(model: Path, folder: Path, *flags: str) -> Path:
@@ -48,24 +66,32 @@ def logits_through_transformers(folder: Path, texts: list[str]) -> np.ndarray:
     return session.run(["logits"], dict(rows))[0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("base", [*MODEL_TYPES, "byte level"])
+@pytest.mark.parametrize(
+    ("base", "kind"),
+    share(
+        [(base, kind) for base in BASES for kind in KINDS],
+        [(base, "plain") for base in BASES] + [("bert", kind) for kind in KINDS if kind != "plain"],
+    ),
+)
 def test_the_tokenizer_of_transformers_gives_the_graph_what_gives_our_logits(
-    base: str, kind: str, bases: dict[str, Path], tmp_path: Path
+    base: str, kind: str, bases: dict[str, Path], plain: Callable[[str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
-    model = saved_model(bases[base], tmp_path, **KINDS[kind])
-    folder = exported(model, tmp_path / "onnx")
+    if kind == "plain":
+        model, folder = plain(base)
+    else:
+        model = saved_model(bases[base], tmp_path, **KINDS[kind])
+        folder = exported(model, tmp_path / "onnx")
     assert {path.name for path in folder.iterdir()} == set(FILES) - {"words.txt"}
     expected = Classifier.load(model).logits(ALL_TEXTS)
     assert np.ptp(expected, axis=0).max() > 0.1  # logits that differ from text to text
     np.testing.assert_allclose(logits_through_transformers(folder, ALL_TEXTS), expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("base", [*MODEL_TYPES, "byte level"])
-def test_transformers_reads_the_task_and_the_labels(base: str, bases: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("base", BASES)
+def test_transformers_reads_the_task_and_the_labels(base: str, plain: Callable[[str], tuple[Path, Path]]) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
-    folder = exported(saved_model(bases[base], tmp_path), tmp_path / "onnx")
+    _, folder = plain(base)
     config = AutoConfig.from_pretrained(folder)
     assert config.model_type == ("roberta" if base == "byte level" else base)
     assert [config.id2label[index] for index in range(config.num_labels)] == LABELS
@@ -100,7 +126,7 @@ def test_an_int8_graph_gets_the_same_inputs_from_transformers(bases: dict[str, P
 def test_a_model_that_corrects_spelling_has_no_files_for_tools_that_would_not(
     tiny_base: Path, news_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), model__correct_spelling=True, train__epochs=1)
+    run = run_of(tiny_base, tmp_path, data__source=str(news_csv), robust__normalise=["spelling"], train__epochs=1)
     folder = exported(train(overrides=run).folder, tmp_path / "onnx")
     assert {path.name for path in folder.iterdir()} == set(FILES) - FOR_TRANSFORMERS
     assert "so there is no config.json for them" in capsys.readouterr().out

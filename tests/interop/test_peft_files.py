@@ -15,8 +15,8 @@ from test_exports import TEXTS, assert_equal, checkpoints, their_logits  # noqa:
 from tiny import scatter
 
 from submillion.cli import main
+from submillion.inference.artefact import Artefact
 from submillion.inference.classifier import Classifier
-from submillion.training.artefact import Artefact
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -73,7 +73,7 @@ def test_the_revision_that_the_adapter_names_is_taken(
     if not merging:
         artefact = Artefact.load(tmp_path / "ours")
         assert artefact.base["name"] == "someone/base" and artefact.base["revision"] == commit
-        assert artefact.configuration().model.revision == commit
+        assert artefact.configuration().model.base == f"someone/base@{commit}"
 
 
 def test_two_revisions_have_other_logits(adapter: Path, two_commits: HubCache, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from test_exports import (  # noqa: F401
 )
 
 from submillion.cli import main
+from submillion.inference.artefact import Artefact
 from submillion.inference.classifier import Classifier
-from submillion.training.artefact import Artefact
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -9,8 +9,8 @@ from gradients import FixedDropout, check, tensors
 from torch import Tensor
 from torch.nn import functional as F
 
-from submillion.model import kernels
 from submillion.model.attention import PADDING_BIAS, AttentionMask, Packing, attention
+from submillion.model.cpu import build
 
 HEADS, HEAD, HIDDEN, LENGTH = 3, 16, 48, 7
 ROWS = [7, 1, 4, 6]  # tokens of each row
@@ -47,7 +47,7 @@ def split(parts: Sequence[Tensor]) -> list[Tensor]:
 def attention_mask_of(queries: int) -> tuple[FixedDropout, Tensor]:
     """A dropout of 0.3 on attention weights, and the mask that it stands for, [batch * heads, queries, length]."""
     shape = (len(ROWS) * HEADS, queries, LENGTH)
-    if not kernels.built().libraries:
+    if not build.built().libraries:
         keep = (torch.rand(shape) > 0.3).float() / 0.7
         return FixedDropout(keep), keep
     # Without queries and keys all weights are equal; values that are rows of the identity show them one by one.
@@ -194,7 +194,7 @@ def test_bf16_attention_of_every_size_is_fp32_s_rounded(lengths: list[int], head
     for dtype in (torch.bfloat16, torch.float32):
         given = x.detach().bfloat16().to(dtype).requires_grad_()
         # From one key: the same elements in both types.
-        dropout = FixedDropout() if kernels.serve(given, head) else None
+        dropout = FixedDropout() if build.serve(given, head) else None
         y = attention([given], HEADS, mask, 0.25, dropout)
         (grad,) = torch.autograd.grad(y, given, direction.bfloat16().to(dtype))
         found.append((y.float()[tokens], grad.float()))

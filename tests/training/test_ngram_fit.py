@@ -6,32 +6,33 @@ import torch
 from scipy.special import log_softmax
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
-from tiny import CPU, as_tokens, learnable_rows, scatter, tiny_classifier
+from tiny import CPU, TASK, as_tokens, learnable_rows, scatter, tiny_classifier
 
-from submillion.config import ModelConfig, TrainConfig
-from submillion.data.tokenizer import Tokens
+from submillion.config.schema import TrainConfig
 from submillion.model.ngrams import Ngrams
+from submillion.model.spec import NetworkSpec
+from submillion.runtime.forward import compute_logits, compute_ngrams
+from submillion.text.tokenizer import Tokens
 from submillion.training import ngram_fit as module
-from submillion.training.loop import TokenRows, compute_logits, compute_ngrams, fit
+from submillion.training.loop import fit
 from submillion.training.ngram_fit import INVERSE_PENALTY, count_ngrams, fit_ngrams, latent_ngrams, ngram_weight
-
-CONFIG = TrainConfig()
+from submillion.training.rows import TokenRows
 
 
 def with_content(rows: TokenRows) -> TokenRows:
     tokens = rows.tokens
-    return TokenRows(Tokens(tokens.flat, tokens.lengths, tokens.starts, tokens), rows.labels)
+    return TokenRows(Tokens(tokens.flat, tokens.lengths, tokens.starts, tokens), rows.targets)
 
 
-def fitted(rows: TokenRows, config: TrainConfig = CONFIG, num_labels: int = 3, buckets: int = 512) -> Ngrams:
+def fitted(rows: TokenRows, balanced: bool = False, num_labels: int = 3, buckets: int = 512) -> Ngrams:
     made = Ngrams(buckets, num_labels)
-    fit_ngrams(made, with_content(rows), config)
+    fit_ngrams(made, with_content(rows), balanced)
     return made
 
 
 def right(ngrams: Ngrams, rows: TokenRows) -> float:
     with torch.no_grad():
-        return float((ngrams(rows.tokens).argmax(dim=1).numpy() == rows.labels).mean())
+        return float((ngrams(rows.tokens).argmax(dim=1).numpy() == rows.targets).mean())
 
 
 def test_they_learn_what_tokens_say() -> None:
@@ -55,7 +56,7 @@ def test_the_table_gives_the_logits_of_the_regression_that_it_was_fitted_by() ->
     assert counts.sum() == (2 * train.tokens.lengths - 1).sum()
     idf = TfidfTransformer(norm=None).fit(counts).idf_
     features = counts.toarray() * idf / np.sqrt(counts.toarray().sum(axis=1, keepdims=True))
-    expected = LogisticRegression(C=INVERSE_PENALTY, fit_intercept=False, max_iter=300).fit(features, train.labels)
+    expected = LogisticRegression(C=INVERSE_PENALTY, fit_intercept=False, max_iter=300).fit(features, train.targets)
     with torch.no_grad():
         logits = found(train.tokens).double().numpy()
     assert np.abs(log_softmax(logits, axis=1) - expected.predict_log_proba(features)).max() < 2e-3
@@ -66,10 +67,10 @@ def test_two_labels_balanced_labels_and_labels_without_rows() -> None:
     assert right(fitted(train, num_labels=2), train) > 0.9
     missing = fitted(train, num_labels=4)
     assert missing.weight.shape == (512, 4) and torch.equal(missing.weight[:, 2:], torch.zeros(512, 2))
-    rare = TokenRows(train.tokens, np.where(np.arange(len(train)) % 10 == 0, train.labels, 0))
+    rare = TokenRows(train.tokens, np.where(np.arange(len(train)) % 10 == 0, train.targets, 0))
     shares = []
-    for weights in ("none", "balanced"):
-        made = fitted(rare, TrainConfig(class_weights=weights), num_labels=2)  # type: ignore[arg-type]
+    for balanced in (False, True):
+        made = fitted(rare, balanced, num_labels=2)
         with torch.no_grad():
             shares.append(float((made(rare.tokens).argmax(dim=1) == 1).float().mean()))
     assert shares[0] < shares[1]
@@ -77,11 +78,11 @@ def test_two_labels_balanced_labels_and_labels_without_rows() -> None:
 
 def test_of_very_many_rows_some_at_equal_distances_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = learnable_rows(600), learnable_rows(200, seed=1)
-    order = np.argsort(train.labels, kind="stable")
-    ordered = TokenRows(train.tokens.take(order), train.labels[order])  # a file is often sorted by its labels
+    order = np.argsort(train.targets, kind="stable")
+    ordered = TokenRows(train.tokens.take(order), train.targets[order])  # a file is often sorted by its labels
     monkeypatch.setattr(module, "MOST_NGRAMS", int(train.tokens.lengths.sum()))
     rows = np.linspace(0, 599, 300).round().astype(int)
-    half = TokenRows(ordered.tokens.take(rows), ordered.labels[rows])
+    half = TokenRows(ordered.tokens.take(rows), ordered.targets[rows])
     found = fitted(ordered)
     monkeypatch.undo()
     assert torch.equal(found.weight, fitted(half).weight) and right(found, test) > 0.9
@@ -112,27 +113,28 @@ def test_n_grams_that_say_nothing_weigh_nothing() -> None:
 
 
 def test_training_leaves_the_table_alone_and_the_logits_hold_both() -> None:
-    model = tiny_classifier(model=ModelConfig(ngram_buckets=64, dropout=0.0))
+    model = tiny_classifier(network=NetworkSpec(ngram_buckets=64, dropout=0.0))
     rows = with_content(learnable_rows(64))
     scatter([model.ngrams.weight])  # type: ignore[union-attr]
     before = model.ngrams.weight.detach().clone()  # type: ignore[union-attr]
-    fit(model, rows, rows, TrainConfig(learning_rate=1e-3), 0, CPU)
+    fit(model, TASK, rows, rows, TrainConfig(learning_rate=1e-3), 0, CPU)
     assert torch.equal(model.ngrams.weight, before)  # type: ignore[union-attr]
-    both = compute_logits(model, rows.tokens, 16, CPU)
+    both = compute_logits(model, TASK, rows.tokens, 16, CPU)
     added = compute_ngrams(model, rows.tokens)
     model.ngrams.scale(0.0)  # type: ignore[union-attr]
     assert (
-        np.allclose(both, compute_logits(model, rows.tokens, 16, CPU) + added, atol=1e-6) and np.abs(added).max() > 0.1
+        np.allclose(both, compute_logits(model, TASK, rows.tokens, 16, CPU) + added, atol=1e-6)
+        and np.abs(added).max() > 0.1
     )
 
 
 def test_tokens_without_their_content_are_no_input() -> None:
-    model = tiny_classifier(model=ModelConfig(ngram_buckets=64))
+    model = tiny_classifier(network=NetworkSpec(ngram_buckets=64))
     tokens = learnable_rows(4).tokens
     assert np.array_equal(compute_ngrams(model, tokens), np.zeros((4, 3)))  # before anything is fitted nothing is read
     scatter([model.ngrams.weight])  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="whole texts"):
-        compute_logits(model, tokens, 4, CPU)
+        compute_logits(model, TASK, tokens, 4, CPU)
 
 
 def test_latent_n_grams_are_near_where_rows_speak_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""Text and labels in: files, pickles, packaged corpora, the hub; splits; tokens."""
+"""What people bring becomes checked rows."""

@@ -19,7 +19,7 @@ def codec_of(path: Path) -> str:
 def data_name(path: Path) -> Path:
     """Returns the name without the ending of a compressor: its suffix says what the rows are, its stem which split.
 
-    A zip archive of one file has the suffix of that file, where its own name says none: news.zip is news.csv.
+    A zip archive of one file has the suffix of that file, if its own name says none: news.zip is news.csv.
     """
     if codec_of(path) != "zip" or Path(path.stem).suffix:
         return Path(path.stem) if codec_of(path) else Path(path.name)
@@ -32,7 +32,7 @@ def data_name(path: Path) -> Path:
 def open_data(path: Path) -> BinaryIO:
     """Returns the file's bytes, unpacked as they are read: memory does not grow with the file.
 
-    Reading a stream that is cut or damaged raises OSError. Raises DataError where pyarrow was built without the codec,
+    Reading a stream that is cut or damaged raises OSError. Raises DataError if pyarrow was built without the codec,
     which PyPI's is not, and for a zip archive that does not hold one file.
     """
     codec = codec_of(path)

@@ -1,20 +1,21 @@
 """Labelled texts in three splits, checked: what training reads."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from submillion.config import DataConfig
+from submillion.config.schema import DataConfig
 from submillion.data.columns import NO_COLUMNS, Columns, pick_trained
 from submillion.data.files import check_texts, iter_texts
 from submillion.data.formats.options import ReadOptions
 from submillion.data.labelled import Rows, is_unlabelled, labelled_rows, rows_of_table
 from submillion.data.notes import Note, reading_notes, unlabelled_note
 from submillion.data.skipping import Skipped
-from submillion.data.sources import read_options, read_source, with_options
+from submillion.data.sources import read_options, read_source
 from submillion.data.splits import near_duplicate_groups, near_duplicates, stratified_group_split
 from submillion.data.tables import Table
 from submillion.errors import DataError
@@ -30,35 +31,45 @@ class Corpus:
     source: str
     """What was read, and what was cut from it, for the run's printout."""
     notice: str
-    """Licence terms that the texts carry; empty where they are not known."""
+    """Licence terms that the texts carry; empty if they are not known."""
     hub_id: str
-    """Of the data set, owner/name; empty where the rows did not come from the hub."""
+    """The data set's id on the hub, owner/name; empty if the rows did not come from the hub."""
     cut: tuple[str, ...]
     """The splits that were cut from the training rows, because the source has none of its own."""
     sha256: str
-    """Of the training rows before anything was cut from them: `rows_sha256`."""
+    """The `rows_sha256` of the training rows before anything was cut from them."""
     first_label: int | None
-    """The integer that stood for the first label name, 0 or 1; None where the rows held names."""
+    """The integer that stood for the first label name, 0 or 1; None if the rows held names."""
     unlabelled: list[str]
     """Texts of config.unlabelled, each once, without those of the three splits."""
     notes: tuple[Note, ...] = ()
     """What to know of the rows before training: their labels, and what was not read as it stands."""
     skipped: tuple[Skipped, ...] = ()
-    """The rows that were left out, by config.skip_bad_rows."""
+    """The rows that data.repair left out."""
     columns: Columns = NO_COLUMNS
-    """That the training rows were read from; empty where they stood in none."""
+    """The columns that the training rows were read from; empty if they stood in none."""
+
+    def splits(self) -> dict[str, Rows]:
+        """Returns the rows of each split by the name that a person reads."""
+        return {"training": self.train, "validation": self.validation, "test": self.test}
+
+    def skipped_counts(self) -> dict[str, int]:
+        """Returns how many rows data.repair left out, by split."""
+        return dict(Counter(row.split for row in self.skipped))
 
 
 def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Corpus:
-    """Read config.source, or data where it is given, check every row and complete the splits.
+    """Reads config.source, or data if it is given, checks every row and completes the splits.
 
     data: a pandas DataFrame, a dict of columns, a dict of splits ("train", "test", "validation"), a list of dicts or of
-    (text, label) pairs, or a path; it is never changed. A missing test split is cut from the training rows
-    (test_fraction), then a missing validation split (validation_fraction); near duplicates stay on one side. A
-    fraction of 0 leaves that split empty. Rows of a split of the source's own that are near duplicates of training rows
-    stay in it, marked (`Rows.overlap`). The file config.unlabelled is read for its texts alone.
+    (text, label) pairs, or a path; it is never changed.
 
-    Raises DataError: for a source that cannot be read, and for all unusable rows of a file at once.
+    A missing test split is cut from the training rows (test_fraction), then a missing validation split
+    (validation_fraction). Near duplicates stay on one side. A fraction of 0 leaves that split empty. In a split that
+    the source brings, rows that are near duplicates of training rows stay, marked (`Rows.overlap`). Only the texts of
+    the file config.unlabelled are read.
+
+    Raises DataError for a source that cannot be read, and for all unusable rows of a file at once.
     """
     source = read_source(config, data)
     if "train" not in source.splits:
@@ -102,9 +113,12 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
 
 
 def _unlabelled(config: DataConfig, splits: Sequence[Rows], notes: list[str]) -> list[str]:
-    """The texts of the file, each once: none that a split holds, whose label would be guessed where it is known, and no
-    near duplicate of a held-out row, which would be measured on what it was trained on. Adds to the notes how the file
-    was understood."""
+    """Returns the texts of the file config.unlabelled that training can use, each once.
+
+    splits: train first. A text that a split holds is left out: its label is known and must not be guessed. So is a near
+    duplicate of a held-out row, which would be measured on what it was trained on. Adds to the notes how the file was
+    understood. Raises DataError for the problems of the file, and if no text is left.
+    """
     options = read_options(config)
     # First all problems of the file at once.
     check_texts(config.unlabelled, config.text_column, "--data.text-column", options, notes)
@@ -125,7 +139,10 @@ def _unlabelled(config: DataConfig, splits: Sequence[Rows], notes: list[str]) ->
 
 
 def held_out_rows(train: Rows, fraction: float, seed: int) -> Rows:
-    """What `load_corpus` cuts from these training rows first, by config.test_fraction, above 0."""
+    """Returns the rows that `load_corpus` cuts first from these training rows.
+
+    fraction: config.test_fraction, above 0.
+    """
     groups = near_duplicate_groups(train.texts)
     _, cut = stratified_group_split(train.labels, groups, fraction, numpy_generator(seed, "split"))
     return _at(train, cut)
@@ -145,17 +162,17 @@ def load_rows(
 ) -> tuple[Rows, bool]:
     """Returns labelled rows to measure a model on, and whether they are a test split.
 
-    They are the source's test split, or all its rows where it has no splits or no labels in that one.
+    They are the source's test split, or all its rows if it has no splits or no labels in that one. Labels are indices
+    into label_names, the model's own; a source that orders its names otherwise is matched by name.
 
-    Labels are indices into label_names, the model's own; a source that orders its names otherwise is matched by name.
-    first_label: `Corpus.first_label` of the rows it was trained on, where these do not tell. trained_on: their
-    `rows_sha256`; where the source's training rows are these, its test rows' `overlap` is told. merge_labels,
-    skip_bad_rows: as in the model's own config, the second for the source that it was trained on. trained_columns: that
-    they were read from, and that are read here too where the source has them and the caller names no others. options:
-    how files are read. Raises DataError as `load_corpus` does.
+    first_label: `Corpus.first_label` of the rows that the model was trained on, used if these rows do not tell it.
+    trained_on: the `rows_sha256` of those rows; if the source's training rows are the same, the test rows' `overlap` is
+    marked. merge_labels, skip_bad_rows: as in the model's own config, the second for the source that it was trained on.
+    trained_columns: the columns that the model was trained on; they are read here too if the source has them and the
+    caller names no others. options: how files are read. Raises DataError as `load_corpus` does.
     """
     pick = partial(pick_trained, text_column, label_column, trained_columns)
-    read = read_source(with_options(DataConfig(source=source), options or ReadOptions()), pick=pick)
+    read = read_source(DataConfig(source=source), pick=pick, options=options)
 
     def rows_of(table: Table) -> Rows:
         return rows_of_table(table, label_names, first_label, merge_labels, skip_bad_rows)
@@ -181,7 +198,7 @@ def load_rows(
 
 
 def rows_sha256(rows: Rows, label_names: Sequence[str]) -> str:
-    """Of the texts and the names of their labels, in order."""
+    """Returns the SHA-256 of the texts and the names of their labels, in order."""
     digest = hashlib.sha256()
     for text, label in zip(rows.texts, rows.labels.tolist(), strict=True):
         digest.update(f"{len(text)} {text}\n{label_names[label]}\n".encode())

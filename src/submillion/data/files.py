@@ -8,12 +8,12 @@ from submillion.data.compression import CODECS, codec_of, data_name, open_data
 from submillion.data.formats.arrow_files import arrow_tables, is_saved_dataset, parquet_tables, saved_tables
 from submillion.data.formats.json_files import json_tables
 from submillion.data.formats.options import ReadOptions
+from submillion.data.formats.pickles import read_pickle
 from submillion.data.formats.plain import plain_tables
 from submillion.data.formats.separated import separated_tables
 from submillion.data.formats.text import decoded_line
 from submillion.data.formats.workbook import workbook_tables
 from submillion.data.objects import table_from_object
-from submillion.data.pickles import read_pickle
 from submillion.data.split_names import is_splits
 from submillion.data.tables import Pick, Problems, Table, answerable_texts, checked_texts, join_texts, pick_text
 from submillion.errors import DataError
@@ -92,10 +92,11 @@ def _texts(
 
 
 def stream_texts(stream: BinaryIO, name: str = "standard input") -> Iterator[list[str]]:
-    """The lines of a stream as they come: what has arrived by now, at most STREAM_BYTES and one line, is a chunk.
+    """Yields the lines of a stream in chunks, as they arrive.
 
-    So a slow writer has each line answered at once, and a fast one has them computed many at a time. A blank
-    line is the text "". Raises DataError at a line that is not UTF-8, naming it, after the lines before it.
+    A chunk is what has arrived by now, at most STREAM_BYTES and one line. So each line of a slow writer is answered at
+    once, and many lines of a fast one are computed together. A blank line is the text "". Raises DataError at a line
+    that is not UTF-8, naming it, after the lines before it were yielded.
     """
     read = getattr(stream, "read1", stream.read)  # returns with what a pipe holds already, and does not wait for more
     done, rest, ended = 0, b"", False
@@ -136,9 +137,10 @@ def _line(raw: bytes, number: int, name: str, problems: Problems) -> str:
 
 
 def find_input(folder: str | Path) -> Path:
-    """The one data file that lies in a folder, beside the artefact's own files.
+    """Returns the one data file that lies in a folder, apart from the artefact's own files.
 
-    Raises DataError where there is none, saying what was looked for, or several, listing them.
+    Raises DataError if there is no such folder, if it holds no data file, saying what was looked for, or if it holds
+    several, listing them.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -194,7 +196,10 @@ def read_table(path: Path, pick: Pick, options: ReadOptions | None = None) -> Ta
 
 
 def check_exists(path: Path) -> None:
-    """Raise DataError for a missing or empty file, and for what is no file: it may be read more than once."""
+    """Raises DataError if the path is missing, an empty file, or no file at all.
+
+    A folder that save_to_disk wrote counts as a file. A pipe or a device does not: a file may be read more than once.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if is_saved_dataset(path):

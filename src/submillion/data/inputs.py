@@ -1,6 +1,6 @@
 """The rows of a file that a saved model is to label: texts, IDs, and columns that are copied to the answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from submillion.data.tables import (
     Problems,
     Table,
     answerable_texts,
+    blank_as_empty,
     join_texts,
     pick_text,
 )
@@ -34,7 +35,7 @@ class InputRows:
     texts: list[str]
     """"" for a blank one."""
     ids: list[Any] | None = None
-    """As they stand in the input; None where the answers count their rows."""
+    """The IDs as they stand in the input; None if the answers count their rows."""
     kept: dict[str, list[Any]] = field(default_factory=dict)
     """Values to copy, by the column's name."""
 
@@ -48,13 +49,15 @@ class CheckedInput:
     texts: tuple[str, ...]
     """Names of the columns whose texts are read as one."""
     id: str
-    """Name of the column that holds the IDs; "" where the answers count their rows."""
+    """Name of the column that holds the IDs; "" if the answers count their rows."""
     kept: tuple[str, ...]
     """Names of the columns to copy, in the order of the file or as they were asked for."""
     pick: Pick
     """Picks these columns of the file, and maybe more."""
     notes: tuple[str, ...]
     """What was understood, in sentences to be printed."""
+    stamps: Mapping[Path, tuple[int, int]]
+    """Size and time of change, in bytes and ns, of the file when it was checked, or of each file of its folder."""
     options: ReadOptions = DEFAULTS
     """How the file is read."""
 
@@ -71,18 +74,20 @@ def check_input(
     """Reads the whole file once, a chunk at a time, and returns what to read of it for its answers.
 
     text_column, id_column, keep: what the caller names. trained: the columns that the model was trained on. with_ids:
-    whether a column called id is looked for where the caller names none; it is taken where its values are unique and
-    not blank. options: how the file is read. Blank texts are texts. Memory grows by 8 bytes a row, and only where there
+    whether a column called id is looked for if the caller names none; it is taken if its values are unique and
+    not blank. options: how the file is read. Blank texts are texts. Memory grows by 8 bytes a row, and only if there
     are IDs to be compared. Raises DataError with all problems of the file.
     """
     given = Columns(text=text_column)
     pick = _InputPick(path.name, text_column, id_column, keep, trained, with_ids)
+    # Taken before the file is read, so that a change while it is read is seen too.
+    stamps = _stamps(path.rglob("*") if path.is_dir() else [path])
     problems = Problems(path.name, fix=FIX)
     ids, count = _IdCheck(), 0
     for table in read_chunks(path, pick, problems, options=options):
         if not pick.texts:  # a kind of file without columns, of which nothing was to be picked
             pick(list(table.columns), list(table.columns))
-        _texts(table, pick.texts)
+        answerable_texts(*_text_column(table, pick.texts))  # adds what is no text to the problems
         for name in table.columns:
             if name in pick.kept or name == id_column:
                 _check_written(table, name)
@@ -95,24 +100,24 @@ def check_input(
         notes = other_columns(Columns(",".join(pick.texts)), pick.trained, given) + notes
     kept = [name for name in pick.kept if name != usable or tuple(keep) != ALL]
     notes = [f"read as: {line}" for line in problems.notes] + notes
-    return CheckedInput(path, count, tuple(pick.texts), usable, tuple(kept), pick, tuple(notes), options)
+    return CheckedInput(path, count, tuple(pick.texts), usable, tuple(kept), pick, tuple(notes), stamps, options)
 
 
 def iter_input(checked: CheckedInput, chunk_rows: int = CHUNK_ROWS) -> Iterator[InputRows]:
     """Yields the rows of the file in order, at most chunk_rows at a time.
 
-    Pickles and .json arrays are held whole. Raises DataError where the file is no longer what was checked.
+    `check_input` has checked every text of the file, so none is checked again. Pickles and .json arrays are held whole.
+    Raises DataError if the file has changed since it was checked.
     """
-    problems = Problems(checked.path.name, fix=FIX)
-    wanted = {*checked.texts, *checked.kept, *[checked.id] * bool(checked.id)}
+    _check_unchanged(checked)
     # The same pick as before: a reader that asks it whether the first line is a header gets the same answer.
-    for table in read_chunks(checked.path, checked.pick, problems, chunk_rows, checked.options):
-        if not wanted <= set(table.columns):
-            raise DataError(f"{checked.path}: its columns have changed since it was checked\nfix: run it again")
-        texts = _texts(table, checked.texts)
-        problems.check()
+    for table in read_chunks(checked.path, checked.pick, Problems(checked.path.name), chunk_rows, checked.options):
+        _check_unchanged(checked)
+        joined, column = _text_column(table, checked.texts)
+        texts = blank_as_empty(joined.columns[column])
         ids = table.columns[checked.id] if checked.id else None
         yield InputRows(texts, ids, {name: table.columns[name] for name in checked.kept})
+    _check_unchanged(checked)  # a file that was cut short ends here, like one that was read whole
 
 
 class _InputPick:
@@ -179,7 +184,7 @@ class _IdCheck:
 
     @property
     def repeated(self) -> int:
-        """Rows whose value stands in an earlier row too."""
+        """Returns the number of rows whose value stands in an earlier row too."""
         if self._repeated is None:
             hashes = np.sort(np.concatenate(self._hashes))
             self._repeated = int((hashes[1:] == hashes[:-1]).sum())
@@ -187,7 +192,7 @@ class _IdCheck:
         return self._repeated
 
     def flaws(self) -> str:
-        """Returns how many values are no IDs, and why: "1 repeated and 2 blank"; "" where all are."""
+        """Returns how many values are no IDs, and why: "1 repeated and 2 blank"; "" if all are."""
         counts = {"repeated": self.repeated, "blank": self.blank, "with half of a surrogate pair": self.broken}
         return " and ".join(f"{count:,} {flaw}" for flaw, count in counts.items() if count)
 
@@ -206,11 +211,23 @@ def _id_notes(pick: _InputPick, ids: _IdCheck, id_column: str, usable: str) -> l
     return [f"IDs are those of the column {usable!r}" + (f", of which {flaws}" if flaws else "")]
 
 
-def _texts(table: Table, names: Sequence[str]) -> list[str]:
-    """Returns the texts of the rows, "" for blank ones; what is no text is added to the table's problems."""
+def _stamps(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """Returns size and time of change, in bytes and ns, of each path that is a file."""
+    stats = {path: path.stat() for path in paths if path.is_file()}
+    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+def _check_unchanged(checked: CheckedInput) -> None:
+    """Raises DataError if the file is no longer the one that was checked: it might hold what is no text."""
+    if _stamps(checked.stamps) != checked.stamps:
+        raise DataError(f"{checked.path}: the file has changed since it was checked\nfix: run it again")
+
+
+def _text_column(table: Table, names: Sequence[str]) -> tuple[Table, str]:
+    """Returns the table of the texts alone, those of several columns joined, and the name of its one column."""
     joined = join_texts(replace(table, columns={name: table.columns[name] for name in names}), len(names))
     (column,) = joined.columns
-    return answerable_texts(joined, column)
+    return joined, column
 
 
 def _check_written(table: Table, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What the labels of the training rows look like: counted, compared, and refused where they cannot be meant."""
+"""What the labels of the training rows look like: counted, compared, and refused if they cannot be meant."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ MOST_FRACTIONS = 25  # different numbers with a fraction: ratings in half steps 
 
 
 def label_notes(counts: Mapping[str, int], merged: bool, names_are_given: bool) -> list[Note]:
-    """Returns the notes on the labels of the training rows: their counts, those that look alike, those that are how a
-    program writes a missing value.
+    """Returns the notes on the labels of the training rows.
 
-    counts: rows by label. merged: whether data.merge_labels has joined look-alikes already. names_are_given: whether
-    the names come from a list, in which only its author can join two.
+    They tell the labels' counts, which labels look alike, and which are how a program writes a missing value. counts:
+    rows by label. merged: whether data.merge_labels has joined look-alikes already. names_are_given: whether the names
+    come from a list, in which only its author can join two.
     """
     notes = [Note("labels", _counted(counts))]
     groups = alike_groups(counts)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from submillion.config import DataConfig
+from submillion.config.schema import DataConfig
 from submillion.data.columns import NO_COLUMNS, Columns
 from submillion.data.label_notes import (
     check_meant,
@@ -48,12 +48,12 @@ class Rows:
     labels: np.ndarray
     """int64 [rows]; indices into the corpus' label_names."""
     overlap: np.ndarray | None = None
-    """Of a held-out split that the source itself has, bool [rows]: near duplicates of training rows. None of others:
-    what is cut from the training rows has none, and of other files it is not known."""
+    """bool [rows]: near duplicates of training rows, in a held-out split that the source itself has. None for other
+    rows: what is cut from the training rows has none, and for other files it is not known."""
     notes: tuple[Note, ...] = ()
-    """Of rows to measure on: what their source holds and is not used."""
+    """What the source of rows to measure on holds and is not used."""
     columns: Columns = NO_COLUMNS
-    """That the rows were read from, where `load_rows` read them."""
+    """The columns that the rows were read from, if `load_rows` read them."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Labelled:
 
     names: tuple[str, ...]
     first: int | None
-    """The integer that stood for the first name; None where the rows held names."""
+    """The integer that stood for the first name; None if the rows held names."""
     splits: Mapping[str, Rows]
     notes: tuple[Note, ...]
     skipped: tuple[Skipped, ...]
@@ -78,12 +78,12 @@ class _Split:
 
 
 def labelled_rows(source: Source, config: DataConfig) -> Labelled:
-    """Returns the checked rows of each split, and the label names: the given ones, else the source's own, else those of
-    the training rows.
+    """Returns the checked rows of each split, and the label names.
 
-    Where names are known from the training rows alone, labels that are one number are one label; with
-    config.merge_labels so are those that look alike. With config.skip_bad_rows a row that cannot be used is left out.
-    Raises DataError with every problem of a split otherwise, and for labels that cannot be meant.
+    The names are the given ones, else the source's own, else those of the training rows. If they are known from the
+    training rows alone, labels that are one number are one label; with config.merge_labels so are those that look
+    alike. With config.skip_bad_rows a row that cannot be used is left out. Otherwise raises DataError with every
+    problem of a split. Also raises DataError for labels that cannot be meant.
     """
     known_names = names = _agreed_names(source, config.label_names)
     tables, notes = _labelled_tables(source, names)
@@ -120,7 +120,7 @@ def rows_of_table(
 ) -> Rows:
     """Returns the rows of a table whose label names are known.
 
-    first: the integer that stood for the first name in training, where these rows do not tell. merge_labels,
+    first: the integer that stood for the first name in training, if these rows do not tell. merge_labels,
     skip_bad_rows: as in training. Raises DataError with every problem of the table.
     """
     table.problems.fix = "fix: give these rows one of the model's labels, or remove them"
@@ -138,7 +138,7 @@ def rows_of_table(
 
 
 def is_unlabelled(table: Table, names: Sequence[str]) -> bool:
-    """Returns whether no row of a table has a label: all are missing, or -1 where that is none of the names."""
+    """Returns whether no row of a table has a label: all are missing, or -1 if that is none of the names."""
     _, column = table.columns
     for value in table.columns[column]:
         try:
@@ -177,7 +177,7 @@ def _agreed_labels(
     parts = dict(zip(splits, (every[start:end] for start, end in zip([0, *sizes], sizes, strict=False)), strict=True))
     train, notes = parts["train"], []
     if not names:
-        few_rows_are_meant = bool(config.unlabelled or config.label_template)
+        few_rows_are_meant = bool(config.unlabelled) or not (config.validation_fraction or config.test_fraction)
         check_meant(train, splits["train"].table, few_rows_are_meant)
         same_number = one_spelling_a_number(train)
         notes += joined_notes(train, same_number, "the same number; if these are codes, list them: --data.label-names")
@@ -209,8 +209,10 @@ def _read_usable(split: str, table: Table) -> tuple[_Split, list[Skipped]]:
 
 
 def _usable(split: str, part: _Split) -> tuple[_Split, list[Skipped]]:
-    """Returns the rows without a problem, and the others. Raises DataError where none is left, and for a problem that
-    belongs to no row."""
+    """Returns the rows without a problem, and the others.
+
+    Raises DataError if none is left, and for a problem that belongs to no row.
+    """
     kept, skipped = without_bad_rows(part.table, split)
     if not kept:
         raise part.table.problems.error()
@@ -221,8 +223,10 @@ def _usable(split: str, part: _Split) -> tuple[_Split, list[Skipped]]:
 def _rows(
     split: str, part: _Split, names: Sequence[str], first: int | None, config: DataConfig
 ) -> tuple[Rows, list[Skipped]]:
-    """Returns the rows of a split, and those that were left out for their labels. Raises DataError for a bad row that
-    may not be left out."""
+    """Returns the rows of a split, and those that were left out for their labels.
+
+    Raises DataError for a bad row that may not be left out.
+    """
     indices = label_indices(part.table, part.labels, names, first)
     if config.skip_bad_rows:
         part, skipped = _usable(split, part)
@@ -244,7 +248,7 @@ def _check_two_labels(train: Rows, names: Sequence[str], where: str) -> None:
 
 
 def _agreed_names(source: Source, given: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names known beforehand, () where there are none. Raises DataError where two lists differ."""
+    """Returns the names known beforehand, () if there are none. Raises DataError if two lists differ."""
     known, origin = tuple(given), "--data.label-names"
     if known:
         check_names(known, origin)

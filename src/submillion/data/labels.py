@@ -86,8 +86,10 @@ def short(text: str) -> str:
 
 
 def is_decimal(text: str) -> bool:
-    """Returns True for an integer as it is usually written: '7', '-1', not '07' (which may be a code, so a name), nor
-    one of more than 18 digits."""
+    """Returns True for an integer as it is usually written: '7', '-1'.
+
+    '07' is none: it may be a code, so a name. Nor is one of more than 18 digits.
+    """
     return bool(_INTEGER.fullmatch(text))
 
 
@@ -106,7 +108,7 @@ def has_numbers(names: Iterable[str]) -> bool:
 
 
 def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """Distinct labels in order: by number where all are numbers as usually written, else as strings."""
+    """Returns the distinct labels in order: by number if all are numbers as usually written, else as strings."""
     distinct = set(labels)
     by_number = all(map(_USUAL_NUMBER.fullmatch, distinct))
     return tuple(sorted(distinct, key=Decimal) if by_number else sorted(distinct))
@@ -149,7 +151,7 @@ def raw_labels(table: Table, column: str) -> list[str | None]:
         elif not encodable(label):
             table.problems.add(f"{table.at(index)}: the label holds half of a surrogate pair, which is no character")
             label = None
-        elif names and not isinstance(value, str):  # a ClassLabel's integers index, even where its names are digits
+        elif names and not isinstance(value, str):  # a ClassLabel's integers index, even if its names are digits
             inside = is_decimal(label) and 0 <= int(label) < len(names)
             if not inside:
                 table.problems.add(f"{table.at(index)}: {_outside(label, names, counted=True)}")
@@ -168,9 +170,9 @@ def _add_unusable(table: Table, index: int, error: ValueError) -> None:
 
 
 def without_points(labels: Sequence[str | None], names: Sequence[str]) -> list[str | None]:
-    """Returns the labels, '3' for '3.0' where all are such numbers: integers that some tool wrote as floats.
+    """Returns the labels, '3' for '3.0' if all are such numbers: integers that some tool wrote as floats.
 
-    Where a label as it is stands among the names, it stays.
+    If a label as it is stands among the names, it stays.
     """
     present = {label for label in labels if label is not None}
     if present & set(names) or not all(map(_WITH_POINT.fullmatch, present)):
@@ -181,11 +183,12 @@ def without_points(labels: Sequence[str | None], names: Sequence[str]) -> list[s
 def first_number(
     labels: Iterable[str | None], names: Sequence[str], problems: Problems, known: int | None = None
 ) -> int | None:
-    """Returns the integer that stands for the first name: 0, or 1 where the labels are all of 1 to the number of names,
-    as in AG News' own files. None where no integer stands for a name: there is none, or some names are numbers
-    themselves, and then only names count.
+    """Returns the integer that stands for the first name; None if no integer stands for a name.
 
-    known: what it was in the rows that a model was trained on. Where neither it nor the labels tell, that is a problem.
+    It is 0, or 1 if the labels are all of 1 to the number of names, as in AG News' own files. It is None if no label is
+    an integer, or if some names are numbers themselves: then only names count.
+
+    known: what it was in the rows that a model was trained on. If neither it nor the labels tell, that is a problem.
     """
     integers = {label for label in labels if label is not None and is_decimal(label)}
     if not integers or has_numbers(names):
@@ -207,10 +210,10 @@ def first_number(
 def label_indices(
     table: Table, labels: Sequence[str | None], names: Sequence[str], first: int | None = None
 ) -> np.ndarray:
-    """Returns the place of each label in names, int64 [rows]; -1, and a problem of the table, where it has none.
+    """Returns the place of each label in names, int64 [rows]; -1, and a problem of the table, if it has none.
 
-    A label that is no name is compared with the names as a number: '1' is the name '1.0', never its place. first: of
-    `first_number`.
+    A label that is no name is compared with the names as a number: '1' is the name '1.0', never its place. first: as
+    `first_number` returns it.
     """
     places = {name: place for place, name in enumerate(names)}
     if first is not None:

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-from submillion.data.cleaning import LOOKALIKES
+from submillion.data.confusables import LOOKALIKES
 
 MISSING_WORDS = ("nan", "null", "none", "nil", "nat", "na", "n/a", "#n/a", "<na>", "undefined")
 """How programs write a missing value, in lower case."""
@@ -57,7 +57,7 @@ def alike_names(labels: Iterable[str], names: Sequence[str]) -> dict[str, str]:
 
 
 def told_apart(names: Sequence[str]) -> list[str]:
-    """Returns the names in quotes, with escapes for what is not seen and, where they look equal, for all but ASCII."""
+    """Returns the names in quotes, with escapes for what is not seen and, if they look equal, for all but ASCII."""
     quoted = [repr(name) for name in names]
     composed = {unicodedata.normalize("NFKC", name) for name in quoted}
     return quoted if len(composed) == len(names) else [ascii(name) for name in names]

@@ -14,7 +14,7 @@ class Note(NamedTuple):
 def unlabelled_note(split: str, file: str, why: str) -> Note:
     """Returns the note on a split without labels: it is not measured, and how to get its answers.
 
-    file: the path that holds it, empty where it is no file.
+    file: the path that holds it, empty if it is no file.
     """
     what = f"{file or f'the {split} split'} ({split} rows): {why}, so nothing is measured on it"
     return Note("not used", f"{what}; for its answers: submillion predict {file or 'FILE'}")

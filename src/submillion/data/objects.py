@@ -48,14 +48,20 @@ def _arrow_table(data: Any) -> Any:
 
 
 def arrow_from_dataset(dataset: Any) -> Any:
-    """A datasets.Dataset's rows, in its order, as a pyarrow.Table with the names of its ClassLabels in the schema."""
+    """Returns the rows of a datasets.Dataset, in its order, as a pyarrow.Table.
+
+    The names of its ClassLabel columns are in the schema.
+    """
     table = dataset.with_format("arrow")[:]
     names = {column: kind.names for column, kind in dataset.features.items() if type(kind).__name__ == "ClassLabel"}
     return with_class_labels(table, names)
 
 
 def _is_a(data: object, module: str, name: str) -> bool:
-    """isinstance, for a class whose module need not be imported: without it nobody can hold an instance."""
+    """Returns what isinstance does, for a class whose module need not be imported.
+
+    If its module is not imported, nobody can hold an instance.
+    """
     kind = getattr(sys.modules.get(module), name, None)
     return kind is not None and isinstance(data, kind)
 

@@ -37,7 +37,7 @@ def ordered_parts(folder: Path, split: str, paths: Sequence[Path]) -> list[Path]
 def joined_parts(tables: Sequence[Table], names: Sequence[str], where: str) -> Table:
     """Returns the tables of a split's parts as one.
 
-    names: their files, in the same order. where: the split, for errors. Raises DataError where the parts have other
+    names: their files, in the same order. where: the split, for errors. Raises DataError if the parts have other
     columns or other names of labels.
     """
     first = tables[0]

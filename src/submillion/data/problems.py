@@ -55,7 +55,7 @@ class Problems:
     """The advice for a problem that brings none of its own."""
     causes: dict[str, Cause] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """How the file was understood where that is not obvious, a plain line each, for a person to see."""
+    """How the file was understood if that is not obvious, a plain line each, for a person to see."""
 
     def note(self, line: str) -> None:
         """Keeps a line about how the file was understood, once."""
@@ -68,14 +68,14 @@ class Problems:
 
     @property
     def worded(self) -> list[str]:
-        """A line for each of the first SHOWN causes."""
+        """Returns a line for each of the first SHOWN causes."""
         return [cause.line() for cause in list(self.causes.values())[:SHOWN]]
 
     def add(self, problem: str, kind: str = "", fix: str = "") -> None:
-        """Adds a problem. One that begins with a place, "row 3 (line 4): " or "line 4: ", is told once with all others
-        of its kind.
+        """Adds a problem.
 
-        kind: what makes two problems one cause; the words after the place unless given. fix: the advice for it.
+        One that begins with a place, "row 3 (line 4): " or "line 4: ", is told once with all others of its kind. kind:
+        what makes two problems one cause; the words after the place unless given. fix: the advice for it.
         """
         match = _PLACE.match(problem)
         wording = problem[match.end() :] if match else problem
@@ -109,7 +109,7 @@ class Problems:
         return DataError("\n".join(["\n  ".join(lines), *fixes]))
 
     def check(self) -> None:
-        """Raises DataError where anything was found."""
+        """Raises DataError if anything was found."""
         if self.causes:
             raise self.error()
 

@@ -38,7 +38,7 @@ def with_answers(pick_of: Callable[[str], Pick]) -> Callable[[str], Pick]:
 def accepted(table: Table) -> Table:
     """Returns the table without the answers, and without the rows that these refuse; notes how many.
 
-    A column that holds other values than ANSWERS is no such column. Raises DataError where no row is left.
+    A column that holds other values than ANSWERS is no such column. Raises DataError if no row is left.
     """
     name = next((name for name in table.columns if isinstance(name, AnswerName)), None)
     if name is None:

@@ -1,4 +1,4 @@
-"""Rows that cannot be used, left out by data.skip_bad_rows and told in a file."""
+"""Leaves out rows that cannot be used, if data.repair says so, and lists them in a file."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ FILE_NAME = "skipped.csv"
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row that was left out. text and label are empty where the row could not be read at all."""
+    """A row that was left out. text and label are empty if the row could not be read at all."""
 
     split: str
     place: Place
@@ -27,7 +27,7 @@ class Skipped:
 def without_bad_rows(table: Table, split: str) -> tuple[list[int], list[Skipped]]:
     """Returns the indices of the rows without a problem, in order, and the others with all their reasons.
 
-    Raises DataError where a problem belongs to no row: then it is not known what to leave out.
+    Raises DataError if a problem belongs to no row: then it is not known what to leave out.
     """
     if any(cause.count > len(cause.places) for cause in table.problems.causes.values()):
         raise table.problems.error()
@@ -64,7 +64,10 @@ def _rows_by_part(places: Sequence[Place]) -> dict[str, list[tuple[int, int]]]:
 
 
 def _row_of_line(rows: Sequence[tuple[int, int]], line: int) -> int | None:
-    """Returns the index of the last row that begins on a line or before it. rows: as of `_rows_by_part`."""
+    """Returns the index of the last row that begins on a line or before it.
+
+    rows: as `_rows_by_part` returns them.
+    """
     place = bisect_right(rows, line, key=lambda row: row[0]) - 1
     return rows[place][1] if place >= 0 else None
 

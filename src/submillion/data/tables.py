@@ -41,10 +41,10 @@ class Table:
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names that the source itself gives to a column's integers."""
     files: Sequence[str] | None = None
-    """The file of each row, where every row is a file of its own."""
+    """The file of each row, if every row is a file of its own."""
 
     parts: Sequence[str] | None = None
-    """The file of each row, where the table stands in several."""
+    """The file of each row, if the table stands in several."""
 
     def place(self, index: int) -> Place:
         """Returns where the row at an index of the columns stands."""
@@ -87,14 +87,14 @@ def lacks(row: Mapping[Any, Any], wanted: Sequence[str]) -> list[str]:
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN, and pandas' NA and NaT (by name: pandas need not be imported for this)."""
+    """Returns whether a value is None, NaN, or pandas' NA or NaT (by name: pandas need not be imported for this)."""
     if isinstance(value, float):
         return value != value
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def checked_texts(table: Table, column: str) -> list[str]:
-    """The column's texts; what is no usable text is added to the table's problems."""
+    """Returns the column's texts; each value that is no usable text is added to the table's problems."""
     texts = table.columns[column]
     for index, text in enumerate(texts):
         if is_missing(text):
@@ -111,11 +111,16 @@ def answerable_texts(table: Table, column: str) -> list[str]:
 
     What is no text is added to the table's problems.
     """
-    texts = ["" if is_blank(text) else text for text in table.columns[column]]
+    texts = blank_as_empty(table.columns[column])
     for index, text in enumerate(texts):
         if problem := _no_text(text):
             table.problems.add(f"{table.at(index)}: {problem}")
     return texts
+
+
+def blank_as_empty(texts: Sequence[Any]) -> list[Any]:
+    """Returns the texts, "" for those that are missing or blank. What is no text stays as it is."""
+    return ["" if is_blank(text) else text for text in texts]
 
 
 def is_blank(value: Any) -> bool:
@@ -134,13 +139,12 @@ def _no_text(value: Any) -> str:
 
 
 def find_column(columns: list[str], role: str, given: str, where: str, flag: str = "", fix: str = "") -> str:
-    """The column for a role ('text' or 'label'): the given one, else the one whose name says so.
+    """Returns the column for a role, "text" or "label": the given one, else the one whose name says so.
 
-    flag: how it can be given, for the errors; --data.ROLE-column unless told otherwise. fix: what to do where no name
-    says so or several do; to name it with the flag unless told otherwise.
+    given: a name, or a number counted from 1. flag: how it can be given, for the errors; --data.ROLE-column unless told
+    otherwise. fix: what to do if no name says so or several do; to name the column with the flag unless told otherwise.
 
-    A given column is a name, or a number counted from 1. A column named exactly as the role is taken before any other
-    candidate. Raises DataError for a given column that is
+    A column named exactly as the role is taken before any other candidate. Raises DataError for a given column that is
     not there, for no candidate and for several.
     """
     flag = flag or f"--data.{role}-column"
@@ -166,7 +170,10 @@ def find_column(columns: list[str], role: str, given: str, where: str, flag: str
 
 
 def find_text(columns: list[str], given: str, where: str, flag: str = "--data.text-column", fix: str = "") -> list[str]:
-    """The text column, or the columns that are given with commas between them, whose texts are read as one."""
+    """Returns the text column, or the columns that are given with commas between them, whose texts are read as one.
+
+    Raises DataError for a column that is named twice, and as `find_column` does.
+    """
     names = [given] if given in columns else [name.strip() for name in given.split(",") if name.strip()] or [""]
     found = [find_column(columns, "text", name, where, flag, fix) for name in names]
     if len(set(found)) < len(found):
@@ -175,9 +182,10 @@ def find_text(columns: list[str], given: str, where: str, flag: str = "--data.te
 
 
 def join_texts(table: Table, count: int) -> Table:
-    """The table with its first `count` columns as one: title and description become "title description".
+    """Returns the table with its first `count` columns as one: title and description become "title description".
 
-    A part that is missing or blank is left out; a part that is no string is what stands there, for `checked_texts`.
+    A part that is missing or blank is left out. A part that is no string takes the place of the whole text, for
+    `checked_texts` to refuse.
     """
     names = list(table.columns)[:count]
     if count == 1:
@@ -195,9 +203,9 @@ def _joined(parts: Sequence[Any]) -> Any:
 
 
 def pick_text(text_column: str, where: str, flag: str = "--text-column", fix: str = "") -> Pick:
-    """Of texts without labels: the text column or columns. A single column of strings is taken whatever its name.
+    """Returns the pick of the text column or columns, for texts without labels.
 
-    fix: as of `find_column`.
+    A single column of strings is taken whatever its name. fix: as for `find_column`.
     """
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
@@ -208,7 +216,10 @@ def pick_text(text_column: str, where: str, flag: str = "--text-column", fix: st
 
 
 def pick_text_and_label(text_column: str, label_column: str, where: str, fix: str = "") -> Pick:
-    """For training: the text column or columns, then the label column. fix: as of `find_column`."""
+    """Returns the pick of the text column or columns, then the label column, for training.
+
+    fix: as for `find_column`. The pick raises DataError as `find_column` does, and for a column that is both.
+    """
 
     def pick(columns: list[str], strings: list[str]) -> list[str]:
         texts = find_text(columns, text_column, where, fix=fix)
@@ -221,7 +232,10 @@ def pick_text_and_label(text_column: str, label_column: str, where: str, fix: st
 
 
 def from_arrow(table: "pa.Table", pick: Pick, problems: Problems, first_row: int = 1) -> Table:
-    """The picked columns of a pyarrow table. A string that is no UTF-8 becomes a problem of its row."""
+    """Returns the picked columns of a pyarrow table.
+
+    A string that is not UTF-8 becomes a problem of its row. Raises DataError if two columns have one name.
+    """
     schema = table.schema
     repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if repeated:
@@ -274,7 +288,7 @@ def _decoded(value: bytes | None, row: int, column: str, problems: Problems) -> 
 
 
 def class_label_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
-    """Names of the ClassLabel columns, from the schema entry that Hugging Face datasets writes into its files."""
+    """Returns {ClassLabel column: its names} of the schema entry that Hugging Face datasets writes into its files."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {
@@ -287,6 +301,6 @@ def class_label_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple
 
 
 def with_class_labels(table: "pa.Table", names: Mapping[str, Sequence[str]]) -> "pa.Table":
-    """The table with the names of its ClassLabel columns in the schema, where class_label_names reads them."""
+    """Returns the table with the names of its ClassLabel columns in the schema, for `class_label_names` to read."""
     features = {column: {"_type": "ClassLabel", "names": list(labels)} for column, labels in names.items()}
     return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})

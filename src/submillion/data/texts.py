@@ -24,7 +24,7 @@ def listed(values: Any) -> list[Any] | None:
 
 
 def described(values: Any) -> str:
-    """Returns what `values` is where `listed` returns None, and the fix where one is known, for an error."""
+    """Returns, for an error, what `values` is that `listed` does not take, and the fix if one is known."""
     name = type(values).__name__
     if values is None:
         return "None"
@@ -44,7 +44,7 @@ def described(values: Any) -> str:
 def texts_of(values: Any) -> list[str]:
     """Returns a sequence of texts as a list. Empty texts are texts.
 
-    Raises TypeError where `values` is no sequence, DataError naming the first rows, counted from 0, that are no text.
+    Raises TypeError if `values` is no sequence, DataError naming the first rows, counted from 0, that are no text.
     """
     texts = listed(values)
     if texts is None:

@@ -1,1 +1,1 @@
-"""The object a user holds, and the commands' work as functions."""
+"""A saved model answers."""

@@ -24,7 +24,7 @@ def answer_format(asked: str, output: Path, scores: bool, id_column: str = "", k
     """Returns "labels", "csv", "tsv" or "jsonl": what is asked for, or for "auto" what suits the output.
 
     scores, id_column, keep: what the answers are to hold beside the label. Raises ConfigError for these in a line that
-    holds the label's name alone, and for "auto" where the output is named as a kind of data that is not written here.
+    holds the label's name alone, and for "auto" if the output is named as a kind of data that is not written here.
     """
     flags = {"--scores": scores, "--id-column": id_column, "--keep": keep}
     more = [flag for flag, value in flags.items() if value]
@@ -55,8 +55,8 @@ class Answers:
     jsonl: {"id": 0, "label": "World", "name": "World"}; with scores "blank" and "probabilities" by name; then the
     copied columns.
 
-    ID is the input's own, or counted from 0. Label is the label's name, as an integer of JSON where all names are
-    integers; for integers, its place among the names, but never where a name looks like a number. Name is always the
+    ID is the input's own, or counted from 0. Label is the label's name, as an integer of JSON if all names are
+    integers; for integers, its place among the names, but never if a name looks like a number. Name is always the
     name. Blank is true for a row without a text. A copied column that has the name of another one gets INPUT_PREFIX
     before it.
     """
@@ -69,8 +69,11 @@ class Answers:
         integers: bool = False,
         kept: Sequence[str] = (),
     ) -> None:
-        """integers: labels as places among the names. kept: the columns to copy. Raises DataError where two columns
-        of the answers would have one name."""
+        """Chooses the columns of the answers.
+
+        integers: labels as places among the names. kept: the columns to copy. Raises DataError if two columns of the
+        answers would have one name.
+        """
         self.format, self.label_names, self.scores = format, list(label_names), scores
         self.integers = integers
         self.as_places = integers and not any(map(looks_like_number, label_names))
@@ -98,8 +101,8 @@ class Answers:
     def lines(self, rows: InputRows, first_id: int, labels: np.ndarray, probabilities: np.ndarray | None) -> str:
         """Returns a line for each row, each with its end.
 
-        first_id: of these rows, where the IDs are counted. labels: int64 [rows]. probabilities: float32 [rows, labels]
-        with scores, else None.
+        first_id: the ID of the first of these rows, if the IDs are counted. labels: int64 [rows]. probabilities:
+        float32 [rows, labels] with scores, else None.
         """
         names = [self.label_names[label] for label in labels]
         if self.format == "labels":
@@ -142,7 +145,7 @@ class Answers:
 
 
 def _apart(kept: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    """Returns the name in the answers of each column to copy. Raises DataError where two would have one name."""
+    """Returns the name in the answers of each column to copy. Raises DataError if two would have one name."""
     names = {column: INPUT_PREFIX * (column in columns) + column for column in kept}
     taken = [*columns, *names.values()]
     for column, name in names.items():

@@ -8,25 +8,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from submillion.config import Config
+from submillion.config.schema import Config
 from submillion.data.columns import NO_COLUMNS, Columns
-from submillion.data.spelling import Spelling
 from submillion.data.texts import texts_of
-from submillion.data.tokenizer import Tokenizer
-from submillion.data.vocabulary import files_hash
-from submillion.defaults import own_settings
 from submillion.errors import ArtefactError, ConfigError, DataError
-from submillion.forks import piece_of_work
+from submillion.inference.artefact import FILE_NAME, Artefact, is_adapter, shape_to_json
 from submillion.inference.pretrained import read_transformers
 from submillion.model.base import Base, find_base
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.shape import read_shape
-from submillion.training.artefact import FILE_NAME, Artefact, is_adapter, shape_to_json
-from submillion.training.device import Compute, choose_compute
-from submillion.training.distributed import ALONE, World
-from submillion.training.loop import compute_logits
-from submillion.training.progress import Advance
+from submillion.model.config_json import read_shape
+from submillion.model.spec import NetworkSpec
+from submillion.process.forks import piece_of_work
+from submillion.process.settings import own_settings
+from submillion.runtime.batches import EVALUATION_ROWS
+from submillion.runtime.device import Compute, choose_compute
+from submillion.runtime.distributed import ALONE, World
+from submillion.runtime.forward import compute_logits
+from submillion.runtime.progress import Advance
+from submillion.tasks.saved import task_from, task_of
+from submillion.tasks.task import Task
+from submillion.text.spelling import Spelling
+from submillion.text.tokenizer import Tokenizer
+from submillion.text.vocabulary import files_hash
 
 
 class Classifier:
@@ -42,27 +46,33 @@ class Classifier:
     def __init__(
         self,
         network: TextClassifier,
+        task: Task,
         tokenizer: Tokenizer,
-        label_names: Sequence[str],
+        spec: NetworkSpec,
         config: Config,
         compute: Compute,
         temperature: float = 1.0,
         trained_rows: Mapping[str, Any] | None = None,
         columns: Columns = NO_COLUMNS,
     ) -> None:
-        """trained_rows: `Artefact.rows`. columns: `Artefact.trained_columns`.
+        """Keeps the merged network alone: each pass uses it as it is.
 
-        Merges the network's adapters: threads that share it must not do it twice.
+        config: as asked. spec: what it came to. trained_rows: `Artefact.rows`. columns: the columns of those rows.
         """
-        network.merge()
-        self.network = network
+        self.network = network.merged()
+        self.task = task
         self.tokenizer = tokenizer
-        self.label_names = tuple(label_names)
+        self.spec = spec
         self.config = config
         self.compute = compute
         self.temperature = temperature
         self.trained_rows = dict(trained_rows or {})
         self.columns = columns
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Returns the label names in the order of the logits."""
+        return self.task.label_names
 
     @classmethod
     @piece_of_work()
@@ -78,30 +88,30 @@ class Classifier:
         """Loads a folder with model.pt, or a .pt file.
 
         base: where the pretrained encoder is now, if not where it was in training. precision: "auto" is fp32 for a
-        model that was trained in it; else int8 where the model was measured in that, is not scaled since, and the
-        processor gains by it, else bf16 where it is fast, else fp32; "bf16", "fp32" and "int8" insist. In int8, rows
+        model that was trained in it; else int8 if the model was measured in that, is not scaled since, and the
+        processor gains by it, else bf16 if it is fast, else fp32; "bf16", "fp32" and "int8" insist. In int8, rows
         that are close between two labels are computed in bf16; of a model that was not measured in it, none are.
         adapter_scale: 1 is the model as saved, 0 the pretrained encoder under the trained head, and between them lies
         a model that gives up some accuracy on rows like those trained on for rows unlike them, at no cost (WiSE-FT,
         Wortsman et al., 2022, arXiv:2109.01903).
-        Raises ConfigError for a scale outside 0 to 2, and for one other than 1 where encoder layers trained in full;
-        ArtefactError where the file is not whole, or the base or its tokenizer is not the one it was trained on;
-        BaseModelError where the base is not to be found.
+        Raises ConfigError for a scale outside 0 to 2, and for one other than 1 if encoder layers trained in full;
+        ArtefactError if the file is not whole, or the base or its tokenizer is not the one it was trained on;
+        BaseModelError if the base is not to be found.
         """
         artefact = Artefact.load(Path(path))
-        config = artefact.configuration()
+        config, (spec, _) = artefact.configuration(), artefact.specs()
         found = own_base(artefact, str(base))
         if not 0 <= adapter_scale <= 2:
             raise ConfigError(f"--adapter-scale: expected 0 to 2 (1: as saved), found {adapter_scale:g}")
-        if config.model.opened_layers and adapter_scale != 1:
+        if spec.unfreeze_layers and adapter_scale != 1:
             raise ConfigError(
                 "--adapter-scale: expected 1 for a model whose last encoder layers trained in full "
-                f"(model.train_last_k_layers = {config.model.opened_layers}), found {adapter_scale:g}\n"
+                f"(model.unfreeze_layers = {spec.unfreeze_layers}), found {adapter_scale:g}\n"
                 "what they learned is in no adapter that could be scaled\nfix: leave it out"
             )
         network = load_network(artefact, found)
         network.scale_adapters(adapter_scale)
-        if precision == "auto" and config.train.precision == "fp32":
+        if precision == "auto" and artefact.precision == "fp32":
             precision = "fp32"
         compute, margin = choose_compute(precision), artefact.calibration.get("int8_margin")
         if precision == "auto" and (margin is None or adapter_scale != 1):
@@ -112,7 +122,8 @@ class Classifier:
         tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256, spelling)
         temperature = artefact.calibration["temperature"]
         columns = artefact.trained_columns()
-        return cls(network, tokenizer, artefact.label_names, config, compute, temperature, artefact.rows, columns)
+        task = task_from(artefact.task)
+        return cls(network, task, tokenizer, spec, config, compute, temperature, artefact.rows, columns)
 
     @classmethod
     @piece_of_work()
@@ -121,15 +132,14 @@ class Classifier:
         """Opens a fine-tuned sequence classifier that transformers saved, of any family that trains here.
 
         name: a folder or a hub id. precision: "auto" is fp32 here, so that the logits are those of transformers; "bf16"
-        is faster where the machine has it, and "int8" again. Raises BaseModelError where it is another kind of model,
+        is faster if the machine has it, and "int8" again. Raises BaseModelError if it is another kind of model,
         not whole, or one whose texts transformers would read otherwise.
         """
         opened = read_transformers(find_base(str(name)))
         compute = choose_compute("fp32" if precision == "auto" else precision)
         opened.network.to_compute(compute.dtype, compute.device, compute.int8)
-        return cls(opened.network, opened.tokenizer, opened.label_names, opened.config, compute)
+        return cls(opened.network, task_of(opened.label_names), opened.tokenizer, opened.spec, opened.config, compute)
 
-    @own_settings()
     def logits(
         self, texts: Sequence[str], batch_size: int = 0, advance: Advance | None = None, world: World = ALONE
     ) -> np.ndarray:
@@ -137,34 +147,39 @@ class Classifier:
 
         texts: a sequence of str: a list, a tuple, a column of pandas, polars, pyarrow or datasets, an array of numpy.
         batch_size 0: that of training's evaluations. world: the processes that share the work; each calls this with
-        the same texts and gets all logits. Raises TypeError where texts are no sequence, DataError naming the rows that
+        the same texts and gets all logits. Raises TypeError if texts are no sequence, DataError naming the rows that
         are no text, or of which the tokenizer makes no token, and ValueError for a batch_size below 0.
         """
         if batch_size < 0:
             raise ValueError(f"batch_size: expected at least 0, found {batch_size}")
-        model = self.config.model
-        tokens = self.tokenizer.encode(texts_of(texts), model.max_length, content=model.ngram_buckets > 0)
+        return self.logits_of_checked(texts_of(texts), batch_size, advance, world)
+
+    @own_settings()
+    def logits_of_checked(
+        self, texts: list[str], batch_size: int = 0, advance: Advance | None = None, world: World = ALONE
+    ) -> np.ndarray:
+        """Returns what `logits` does, for texts that were checked when their file was."""
+        tokens = self.tokenizer.encode(texts, self.spec.max_length, content=self.spec.ngram_buckets > 0)
         _check_rows(tokens.lengths)
-        return compute_logits(
-            self.network, tokens, batch_size or self.config.train.eval_batch_size, self.compute, advance, world
-        )
+        batch_size = batch_size or EVALUATION_ROWS
+        return compute_logits(self.network, self.task, tokens, batch_size, self.compute, advance, world)
 
     def predict_proba(self, texts: Sequence[str], batch_size: int = 0) -> np.ndarray:
-        """Calibrated probabilities, float32 [rows, labels], each row summing to 1."""
+        """Returns calibrated probabilities, float32 [rows, labels], each row summing to 1."""
         return self.probabilities(self.logits(texts, batch_size))
 
     def predict(self, texts: Sequence[str], batch_size: int = 0) -> list[str]:
-        """The label name of each text."""
-        return [self.label_names[index] for index in self.logits(texts, batch_size).argmax(axis=1)]
+        """Returns the label name of each text."""
+        return self.task.names(self.task.decode(self.logits(texts, batch_size)))
 
     @own_settings()
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """softmax(logits / temperature), float32 [rows, labels]."""
-        return torch.softmax(torch.from_numpy(logits) / self.temperature, dim=1).numpy()
+        """Returns calibrated probabilities, float32 [rows, labels]."""
+        return self.task.probabilities(logits, self.temperature)
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the folder is a checkpoint of transformers, and neither one of our models nor a PEFT adapter."""
+    """Returns whether the folder is a checkpoint of transformers, and neither one of our models nor a PEFT adapter."""
     ours = (path / FILE_NAME).exists() or is_adapter(path)
     return path.is_dir() and not ours and (path / "config.json").is_file()
 
@@ -172,9 +187,11 @@ def is_checkpoint(path: Path) -> bool:
 def open_classifier(
     path: Path, base: str = "", precision: str = "auto", adapter_scale: float = 1.0, world: World = ALONE
 ) -> Classifier:
-    """One of our models, or a folder that transformers saved. Raises what `Classifier`'s two ways of opening raise.
+    """Opens one of our models, or a folder that transformers saved.
 
-    It predicts in int8 only where it would in every process of `world`: they take the same steps.
+    It predicts in int8 only if it would in every process of `world`: they take the same steps. Raises ConfigError for
+    an adapter_scale with a folder that transformers saved, and what `Classifier.load` and `Classifier.from_pretrained`
+    raise.
     """
     if is_checkpoint(path):
         if adapter_scale != 1:
@@ -188,11 +205,11 @@ def open_classifier(
 
 
 def load_network(artefact: Artefact, base: Base) -> TextClassifier:
-    """The network of an artefact on its base, fp32, not merged. Raises ArtefactError where its tensors do not fit."""
-    config = artefact.configuration()
+    """Returns the network of an artefact on its base, fp32. Raises ArtefactError if its tensors do not fit."""
+    spec, adapters = artefact.specs()
     unused = torch.Generator()  # the initialisation is overwritten; a load leaves torch's own generator alone
-    network = TextClassifier(read_shape(base.folder), config.model, config.lora, len(artefact.label_names), unused)
-    network.encoder.load(read_checkpoint(base.folder))
+    network = TextClassifier(read_shape(base.folder), spec, adapters, task_from(artefact.task).num_outputs, unused)
+    network.load(read_checkpoint(base.folder))
     _load_tensors(network, artefact)
     return network
 
@@ -211,9 +228,10 @@ def _check_rows(lengths: np.ndarray) -> None:
 
 
 def own_base(artefact: Artefact, name: str = "") -> Base:
-    """The base that the model was trained on, where it is now if not under its name then.
+    """Returns the base that the model was trained on.
 
-    Raises BaseModelError where it is not to be found, ArtefactError where its weights, shape or tokenizer are others.
+    name: where the base is now; "" if it is still under its name then. Raises BaseModelError if it cannot be found,
+    ArtefactError if its weights, shape or tokenizer are others.
     """
     expected = artefact.base
     base = find_base(name or expected["name"], "" if name else expected["revision"])

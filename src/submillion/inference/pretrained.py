@@ -5,52 +5,51 @@ from typing import Any, NamedTuple
 
 import torch
 
-from submillion.config import Config, DataConfig, LoraConfig, ModelConfig, TrainConfig
-from submillion.data.tokenizer import Tokenizer
+from submillion.config.schema import Config, DataConfig, LoraConfig, ModelConfig, TrainConfig
 from submillion.errors import BaseModelError, encodable
-from submillion.inference.files import read_json
+from submillion.inference.json_files import read_json
 from submillion.inference.stock import StockClass, stock_class
 from submillion.inference.transformers_tokenizer import longest_row, read_tokenizer
 from submillion.model.base import Base
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
-from submillion.model.shape import read_shape
+from submillion.model.config_json import read_shape
+from submillion.model.spec import AdapterSpec, NetworkSpec
+from submillion.text.tokenizer import Tokenizer
 
 
 class Opened(NamedTuple):
     network: TextClassifier  # fp32
     tokenizer: Tokenizer
     label_names: list[str]
+    spec: NetworkSpec
     config: Config
 
 
 def read_transformers(base: Base) -> Opened:
-    """A fine-tuned sequence classifier of a supported family, as one of our networks without adapters.
+    """Reads a fine-tuned sequence classifier of a supported family as one of our networks, without adapters.
 
-    Its texts are read as transformers reads them. Raises BaseModelError where its class, task, labels or tensors are
-    not those of such a classifier, and for a tokenizer that `read_tokenizer` refuses.
+    Its texts are read as transformers reads them. Raises BaseModelError if its class, task, labels or tensors are not
+    those of such a classifier, and for a tokenizer that `read_tokenizer` refuses.
     """
     path = base.folder / "config.json"
     shape = read_shape(base.folder)
     settings = read_json(path)
     stock = stock_class(settings.get("model_type"), path)
     label_names = _label_names(settings, stock, path)
-    model = ModelConfig(
-        base=base.name,
-        revision=base.revision,
-        dropout=0.0,
-        max_length=longest_row(base.folder, shape.max_tokens),
-        pooling=stock.pooling(settings),
+    spec = NetworkSpec(
+        dropout=0.0, max_length=longest_row(base.folder, shape.max_tokens), pooling=stock.pooling(settings)
     )
+    name = f"{base.name}@{base.revision}" if base.revision else base.name
     config = Config(
-        model=model,
-        lora=LoraConfig(rank=0),
         data=DataConfig(source="unknown: a checkpoint of transformers", label_names=tuple(label_names)),
+        model=ModelConfig(base=name, dropout=0.0, max_length=spec.max_length),
+        lora=LoraConfig(rank=0),
         train=TrainConfig(precision="fp32"),  # what transformers computes in, unless told otherwise
     )
-    network = TextClassifier(shape, model, config.lora, len(label_names), torch.Generator())
+    network = TextClassifier(shape, spec, AdapterSpec(rank=0), len(label_names), torch.Generator())
     state = read_checkpoint(base.folder)
-    network.encoder.load(state)
+    network.load(state)
     parameters = network.trainable()
     named = {ours: f"{stock.head[ours.rpartition('.')[0]]}.{ours.rpartition('.')[2]}" for ours in parameters}
     problems = [
@@ -66,14 +65,14 @@ def read_transformers(base: Base) -> Opened:
     with torch.no_grad():
         for ours, theirs in named.items():
             parameters[ours].copy_(state[theirs])
-    return Opened(network, read_tokenizer(base.folder, shape.vocab_size), label_names, config)
+    return Opened(network, read_tokenizer(base.folder, shape.vocab_size), label_names, spec, config)
 
 
 def _label_names(settings: dict[str, Any], stock: StockClass, path: Path) -> list[str]:
     """Returns the label names in the order of the logits, as transformers reads them from config.json.
 
     They are those in id2label; without it LABEL_0, LABEL_1 and so on, as many as num_labels says, or two. Raises
-    BaseModelError for another architecture, another kind of problem, a single label, and names that do not fit. Where
+    BaseModelError for another architecture, another kind of problem, a single label, and names that do not fit. If
     config.json names no architecture, the head's tensors decide later.
     """
     architectures = settings.get("architectures")
@@ -107,7 +106,7 @@ def _label_names(settings: dict[str, Any], stock: StockClass, path: Path) -> lis
 
 
 def check_problem_type(settings: dict[str, Any], path: Path) -> None:
-    """Raises BaseModelError where config.json asks for a regression, or for several labels a text."""
+    """Raises BaseModelError if config.json asks for a regression, or for several labels a text."""
     if settings.get("problem_type") not in (None, "single_label_classification"):
         raise BaseModelError(
             f"{path}: expected problem_type single_label_classification, found {settings['problem_type']!r}\n"
@@ -116,7 +115,7 @@ def check_problem_type(settings: dict[str, Any], path: Path) -> None:
 
 
 def label_texts(id2label: object) -> list[str]:
-    """Returns the values of a config.json's id2label in order; [] where they are not under "0", "1" and so on.
+    """Returns the values of a config.json's id2label in order; [] if they are not under "0", "1" and so on.
 
     Values are texts or whole numbers, which are written as texts. A text with half a surrogate pair is none.
     """

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from submillion.config import Config
 from submillion.errors import ArtefactError, BaseModelError
+from submillion.inference.artefact import Artefact
 
 Pooling = Literal["first", "mean"]
 _POOLINGS: dict[str, Pooling] = {"cls": "first", "mean": "mean"}
@@ -22,10 +22,10 @@ class StockClass:
     tokenizer: str  # its class in transformers
     prefix: str  # before the encoder's published names
     head: dict[str, str]  # our layer -> theirs
-    pooling_key: str = ""  # of its configuration; "" where it reads the first token, always
+    pooling_key: str = ""  # of its configuration; "" if it reads the first token, always
 
     def pooling(self, settings: dict[str, Any]) -> Pooling:
-        """What the class pools with this configuration. Raises BaseModelError where we pool nothing like it."""
+        """Returns what the class pools with this configuration. Raises BaseModelError for a pooling we do not have."""
         named = str(settings.get(self.pooling_key, "cls")) if self.pooling_key else "cls"
         if named not in _POOLINGS:
             raise BaseModelError(
@@ -35,11 +35,11 @@ class StockClass:
 
     @property
     def poolings(self) -> tuple[Pooling, ...]:
-        """All that it can be told to pool."""
+        """Returns all poolings that the class can be told to use."""
         return ("first", "mean") if self.pooling_key else ("first",)
 
     def pooling_settings(self, pooling: Pooling) -> dict[str, str]:
-        """What its configuration says of a pooling; nothing where it has no choice."""
+        """Returns the settings of config.json that ask for a pooling; {} if the class has no choice."""
         return {self.pooling_key: _NAMES[pooling]} if self.pooling_key else {}
 
 
@@ -84,43 +84,43 @@ def stock_class(model_type: object, where: Path) -> StockClass:
 
 
 def check_representable(
-    config: Config, stock: StockClass, poolings: Collection[Pooling], own_tokenizer: bool = True
+    artefact: Artefact, stock: StockClass, poolings: Collection[Pooling], own_tokenizer: bool = True
 ) -> None:
-    """Raises ArtefactError where the stock class cannot compute what the model does: it would give other logits.
+    """Raises ArtefactError if the stock class cannot compute what the model does: it would give other logits.
 
     poolings: those that it can be told to use. own_tokenizer: whether the model's goes along; else the base's is used.
     """
-    cleans = config.model.clean_text and not own_tokenizer
+    (spec, _), normalise = artefact.specs(), artefact.configuration().robust.normalise
+    cleans, spells = "clean" in normalise and not own_tokenizer, "spelling" in normalise
     problems = []
-    if config.model.head != "stock":
-        problems.append(f"expected model.head stock (dense, activation, linear), found {config.model.head}")
-    if config.model.ngram_buckets:
-        problems.append(f"expected no n-grams, found model.ngram_buckets = {config.model.ngram_buckets}")
-    if config.model.has_windows:
-        problems.append(f"expected long texts whole, found model.window = {config.model.window}")
-    if config.model.correct_spelling:
-        problems.append("expected texts as they are, found model.correct_spelling = true")
+    if spec.head != "stock":
+        problems.append(f"expected model.head stock (dense, activation, linear), found {spec.head}")
+    if spec.ngram_buckets:
+        problems.append(f"expected no n-grams, found model.ngram_buckets = {spec.ngram_buckets}")
+    if spec.has_windows:
+        problems.append(f"expected long texts whole, found windows of {spec.window} tokens")
+    if spells:
+        problems.append("expected texts as they are, found robust.normalise = spelling")
     if cleans:
         problems.append(
-            "expected the base's tokenizer, which programs take with an adapter, found model.clean_text = true"
+            "expected the base's tokenizer, which programs take with an adapter, found robust.normalise = clean"
         )
-    if config.model.pooling not in poolings:
-        problems.append(f"expected model.pooling {' or '.join(poolings)}, found {config.model.pooling}")
+    if spec.pooling not in poolings:
+        problems.append(f"expected the pooling {' or '.join(poolings)}, found {spec.pooling}")
     if problems:
+        kept = [word for word in normalise if not (word == "spelling" and spells) and not (word == "clean" and cleans)]
         raise ArtefactError(
             f"transformers' {stock.name} cannot compute what this model does, and would give other logits\n  "
             + "\n  ".join(problems)
             + f"\nfix: {'--to transformers, which takes the tokenizer along, or ' * (cleans and len(problems) == 1)}"
-            + f"train with --model.head stock --model.pooling {next(iter(poolings))}"
-            + " --model.ngram-buckets 0" * (config.model.ngram_buckets > 0)
-            + " --model.window 0" * config.model.has_windows
-            + " --model.correct-spelling false" * config.model.correct_spelling
-            + " --model.clean-text false" * cleans
+            + "train with --model.head stock"
+            + " --model.ngram-buckets 0" * (spec.ngram_buckets > 0)
+            + f" --robust.normalise {' '.join(kept)}".rstrip() * (spells or cleans)
         )
 
 
 def head_tensors(tensors: dict[str, Tensor], stock: StockClass) -> dict[str, Tensor]:
-    """Our head's tensors, fp32, under the stock class's names."""
+    """Returns our head's tensors, fp32, under the stock class's names."""
     return {
         f"{theirs}.{kind}": tensors[f"{ours}.{kind}"].detach()
         for ours, theirs in stock.head.items()

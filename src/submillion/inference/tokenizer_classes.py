@@ -41,7 +41,7 @@ _CAMEMBERT_EXTRA = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"]
 class TokenizerClass:
     build: "Callable[[TokenizerFiles], tokenizers.Tokenizer]"
     model: str = ""  # kind of its model; "" takes that of tokenizer.json
-    vocabulary: tuple[str, ...] = ()  # files that it reads where there is no tokenizer.json; () reads none
+    vocabulary: tuple[str, ...] = ()  # files that it reads if there is no tokenizer.json; () reads none
 
 
 def _bert(files: TokenizerFiles) -> "tokenizers.Tokenizer":
@@ -141,7 +141,7 @@ CLASSES = {
     "PythonBackend": GENERAL,
     "TokenizersBackend": GENERAL,
 }
-# What AutoTokenizer takes where no file names a class. For a ModernBERT it takes this one whatever they name.
+# What AutoTokenizer takes if no file names a class. For a ModernBERT it takes this one whatever they name.
 CLASS_OF_MODEL_TYPE = {
     "": "TokenizersBackend",
     "bert": "BertTokenizer",
@@ -227,7 +227,7 @@ def _unigram(
 ) -> "tokenizers.Tokenizer":
     """Returns SentencePiece's unigram model between bos_token and eos_token, which are these classes' ends of a text.
 
-    extra: special tokens without a name, where the files list none.
+    extra: special tokens without a name, if the files list none.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, normalizers, pre_tokenizers, processors

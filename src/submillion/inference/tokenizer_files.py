@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion.errors import BaseModelError
-from submillion.inference.files import read_json_if_there
+from submillion.inference.json_files import read_json_if_there
 
 if TYPE_CHECKING:
     import tokenizers
@@ -38,16 +38,16 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """The content of a tokenizer's files. A special token is a str, or an AddedToken where the files give its flags."""
+    """The content of a tokenizer's files. A special token is a str, or an AddedToken if the files give its flags."""
 
     folder: Path
-    class_name: str  # as tokenizer_config.json or config.json names it; "" where neither does
-    model_type: str  # of config.json; "" where there is none
+    class_name: str  # as tokenizer_config.json or config.json names it; "" if neither does
+    model_type: str  # of config.json; "" if there is none
     settings: dict[str, Any]  # tokenizer_config.json, over which special_tokens_map.json went
-    extra: "list[str | tokenizers.AddedToken] | None"  # special tokens without a name; None where no file lists them
+    extra: "list[str | tokenizers.AddedToken] | None"  # special tokens without a name; None if no file lists them
     named: "dict[str, str | tokenizers.AddedToken]"  # special tokens with a name that is not in SPECIAL_NAMES
     added: "list[tuple[int, tokenizers.AddedToken]]"  # by id, those with settings in the order of the files
-    whole: dict[str, Any]  # tokenizer.json; {} where there is none
+    whole: dict[str, Any]  # tokenizer.json; {} if there is none
 
     def special(self, defaults: dict[str, Any]) -> "dict[str, str | tokenizers.AddedToken | None]":
         """Returns the special tokens by name, in transformers' order: the files' own first, then the defaults."""
@@ -57,7 +57,7 @@ class TokenizerFiles:
 def read_tokenizer_files(folder: Path) -> TokenizerFiles:
     """Reads a folder's tokenizer files and, of config.json, what chooses the tokenizer's class.
 
-    Raises BaseModelError where a file is not JSON, and for settings that change the reading and are not read here.
+    Raises BaseModelError if a file is not JSON, and for settings that change the reading and are not read here.
     """
     settings = read_json_if_there(folder / "tokenizer_config.json")
     config = read_json_if_there(folder / "config.json")
@@ -154,7 +154,7 @@ def _merge_special_tokens_map(settings: dict[str, Any], named: dict[str, Any], p
 
 
 def _older_added_tokens(settings: dict[str, Any], path: Path) -> "list[tuple[int, tokenizers.AddedToken]]":
-    """Returns the tokens of added_tokens.json: special and not normalised where the settings name them."""
+    """Returns the tokens of added_tokens.json: special and not normalised if the settings name them."""
     from tokenizers import AddedToken
 
     special = {str(settings[name]) for name in SPECIAL_NAMES if settings.get(name)}
@@ -204,7 +204,7 @@ def _check_token(value: Any, name: str) -> None:
 
 
 def check_tokens(tokens: dict[str, Any], names: Iterable[str], path: Path) -> None:
-    """Raises BaseModelError where one of these special tokens is null."""
+    """Raises BaseModelError if one of these special tokens is null."""
     missing = [name for name in names if tokens[name] is None]
     if missing:
         raise BaseModelError(

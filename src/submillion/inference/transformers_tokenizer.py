@@ -4,17 +4,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from submillion.data.tokenizer import Tokenizer
-from submillion.data.vocabulary import files_hash, no_tokenizer, tokenizer_files, too_many_ids
 from submillion.errors import BaseModelError
-from submillion.inference.files import read_json_if_there
+from submillion.inference.json_files import read_json_if_there
 from submillion.inference.tokenizer_classes import TokenizerClass, tokenizer_class
 from submillion.inference.tokenizer_files import TokenizerFiles, read_tokenizer_files
+from submillion.text.tokenizer import Tokenizer
+from submillion.text.vocabulary import files_hash, no_tokenizer, tokenizer_files, too_many_ids
 
 if TYPE_CHECKING:
     import tokenizers
 
-# Any of these makes transformers 5.23 pass over a vocabulary file, where there is no tokenizer.json.
+# Any of these makes transformers 5.23 pass over a vocabulary file, if there is no tokenizer.json.
 _OTHER_VOCABULARIES = ("tekken.json", "tokenizer.model*", "tiktoken.model")
 
 
@@ -22,8 +22,8 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     """Returns the tokenizer that AutoTokenizer.from_pretrained(folder) of transformers 5.23 makes of these files.
 
     vocab_size: that of the encoder which reads the ids. The ids are equal for every text, special tokens in it
-    included; padding is no part of it. Raises BaseModelError where a file is missing or cannot be read, for a
-    tokenizer class or a setting that is not known here, and where the encoder has no embedding for an id.
+    included; padding is no part of it. Raises BaseModelError if a file is missing or cannot be read, for a
+    tokenizer class or a setting that is not known here, and if the encoder has no embedding for an id.
     """
     tokenizer = _tokenizer(read_tokenizer_files(folder))
     ids = max(tokenizer.backend.get_vocab().values(), default=-1) + 1
@@ -33,7 +33,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
 
 
 def reads_as(folder: Path, tokenizer: Tokenizer) -> bool:
-    """Whether transformers would read every text with the folder's files as this tokenizer does.
+    """Returns whether transformers would read every text with the folder's files as this tokenizer does.
 
     It compares the tokenizers' parts, not texts: two spellings of one function may count as different.
     """
@@ -45,14 +45,14 @@ def reads_as(folder: Path, tokenizer: Tokenizer) -> bool:
 
 
 def longest_row(folder: Path, most: int) -> int:
-    """Returns the tokenizer's own limit of tokens a row where the encoder can place as many, else `most`."""
+    """Returns the tokenizer's own limit of tokens a row if the encoder can place as many, else `most`."""
     settings = read_json_if_there(folder / "tokenizer_config.json")
     limit = settings.get("model_max_length", settings.get("max_len"))
     return limit if isinstance(limit, int) and 3 <= limit <= most else most
 
 
 def holds_tokenizer(folder: Path) -> bool:
-    """Whether there is a vocabulary in the folder: without one, its other tokenizer files describe no tokenizer."""
+    """Returns whether the folder holds a vocabulary: without one, its other tokenizer files describe no tokenizer."""
     return bool(tokenizer_files(folder)) or any(folder.glob("*.model"))
 
 
@@ -93,7 +93,7 @@ def _build(files: TokenizerFiles) -> "tokenizers.Tokenizer":
 
 
 def _check_files(files: TokenizerFiles, name: str, made_by: TokenizerClass) -> None:
-    """Raises BaseModelError where the class would find no vocabulary, or one of another kind of model.
+    """Raises BaseModelError if the class would find no vocabulary, or one of another kind of model.
 
     transformers 5 raises no error there: it makes a tokenizer of five tokens, or cuts the texts to pieces that the
     vocabulary does not have. Releases before 5 read such a tokenizer.json as it is.
@@ -123,7 +123,7 @@ def _check_files(files: TokenizerFiles, name: str, made_by: TokenizerClass) -> N
 
 
 def _check_unknown(backend: "tokenizers.Tokenizer", folder: Path) -> None:
-    """Raises BaseModelError where the model has no token for what its vocabulary lacks: such a text would raise."""
+    """Raises BaseModelError if the model has no token for what its vocabulary lacks: such a text would raise."""
     model = json.loads(backend.to_str())["model"]
     if model["type"] == "Unigram":
         known = model["unk_id"] is not None or model["byte_fallback"]
@@ -137,7 +137,7 @@ def _check_unknown(backend: "tokenizers.Tokenizer", folder: Path) -> None:
 
 
 def _check_token_types(backend: "tokenizers.Tokenizer", files: TokenizerFiles) -> None:
-    """Raises BaseModelError where one text gets a token type other than 0: the encoders here add type 0 alone."""
+    """Raises BaseModelError if one text gets a token type other than 0: the encoders here add type 0 alone."""
     inputs = files.settings.get("model_input_names") or ["token_type_ids"]
     if "token_type_ids" in inputs and any(backend.encode("a").type_ids):
         raise BaseModelError(
@@ -156,9 +156,10 @@ def _kind(model: dict[str, Any]) -> str:
 
 
 def _keeps_end(files: TokenizerFiles) -> bool:
-    """Whether a long text loses its beginning. Raises BaseModelError where truncation_side is neither right nor left.
+    """Returns whether a long text loses its beginning.
 
-    Where tokenizer_config.json does not say, transformers takes the side that tokenizer.json cuts on.
+    If tokenizer_config.json does not say, transformers takes the side that tokenizer.json cuts on. Raises
+    BaseModelError if truncation_side is neither right nor left.
     """
     if "truncation_side" not in files.settings:
         truncation = files.whole.get("truncation")
@@ -173,7 +174,7 @@ def _keeps_end(files: TokenizerFiles) -> bool:
 
 
 def _new_tokens_hint(backend: "tokenizers.Tokenizer") -> str:
-    """Returns a further fix where the vocabulary lacks tokens that the class adds to it."""
+    """Returns a further fix if the vocabulary lacks tokens that the class adds to it."""
     vocab = backend.get_vocab(with_added_tokens=False)
     new = [token.content for token in backend.get_added_tokens_decoder().values() if token.content not in vocab]
     if not new:

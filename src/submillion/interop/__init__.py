@@ -1,1 +1,1 @@
-"""Models in and out: the formats of other tools."""
+"""Other tools' formats, out and in."""

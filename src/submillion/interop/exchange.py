@@ -5,10 +5,10 @@ from pathlib import Path
 
 from submillion.atomic import write_folder_atomically
 from submillion.console import terminal
-from submillion.data.tokenizer import Tokenizer
 from submillion.errors import ConfigError
+from submillion.inference.artefact import Artefact
 from submillion.inference.classifier import load_network, own_base
-from submillion.inference.files import read_json
+from submillion.inference.json_files import read_json
 from submillion.inference.stock import check_representable, stock_class
 from submillion.inference.transformers_tokenizer import reads_as
 from submillion.interop.peft import write_peft
@@ -17,8 +17,8 @@ from submillion.interop.tokenizer import write_tokenizer
 from submillion.interop.transformers import write_transformers
 from submillion.interop.transformers_files import check_made_here
 from submillion.model.base import Base
-from submillion.model.shape import read_shape
-from submillion.training.artefact import Artefact
+from submillion.model.config_json import read_shape
+from submillion.text.tokenizer import Tokenizer
 
 Writer = Callable[[Artefact, Base, Path], None]
 
@@ -27,7 +27,7 @@ def export_model(model: Path, to: str, folder: Path, base: str = "") -> None:
     """Writes a saved model into a folder, whole or not at all, and prints where.
 
     to: a key of WRITERS. base: where the pretrained encoder is now, if not where it was in training. Raises
-    SubmillionError where the format cannot hold the model or the folder holds other files.
+    SubmillionError if the format cannot hold the model or the folder holds other files.
     """
     artefact = Artefact.load(model)
     found = own_base(artefact, base)
@@ -47,21 +47,21 @@ def _to_peft(artefact: Artefact, base: Base, folder: Path) -> None:
     path = base.folder / "config.json"
     settings = read_json(path)
     stock = stock_class(settings.get("model_type"), path)
-    config = artefact.configuration()
+    spec, _ = artefact.specs()
     # An adapter does not change the base's config.json, and most programs take the base's tokenizer with an adapter.
-    check_representable(config, stock, (stock.pooling(settings),), own_tokenizer=False)
+    check_representable(artefact, stock, (stock.pooling(settings),), own_tokenizer=False)
     shape = read_shape(base.folder)
-    write_peft(artefact, config, shape, stock, folder)
+    write_peft(artefact, shape, stock, folder)
     tokenizer = Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256)
     if not reads_as(base.folder, tokenizer):  # an imported adapter's own, say
-        write_tokenizer(tokenizer, shape.pad_id, config.model.max_length, folder)
+        write_tokenizer(tokenizer, shape.pad_id, spec.max_length, folder)
 
 
 def _to_transformers(artefact: Artefact, base: Base, folder: Path) -> None:
     path = base.folder / "config.json"
     stock = stock_class(read_json(path).get("model_type"), path)
     network = load_network(artefact, base)
-    write_transformers(artefact, artefact.configuration(), network, stock, base, folder)
+    write_transformers(artefact, network, stock, base, folder)
 
 
 FILES = {

@@ -16,16 +16,16 @@ from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.console import terminal
 from submillion.data.corpus import Rows
 from submillion.data.formats.options import ReadOptions
-from submillion.data.tokenizer import Tokens
 from submillion.errors import ConfigError, DataError, ExportError
+from submillion.evaluation.measured import rows_to_measure
+from submillion.inference.artefact import Artefact
 from submillion.inference.classifier import Classifier
-from submillion.inference.evaluate import rows_to_measure
 from submillion.interop.onnx_folder import FILES, cuts, write_companions
-from submillion.interop.onnx_graph import to_onnx
+from submillion.interop.onnx_graph import HEAD, NGRAMS, to_onnx
 from submillion.model.base import find_base
-from submillion.training.artefact import Artefact
-from submillion.training.batches import evaluation_batches, pad_batch
-from submillion.training.loop import compute_logits
+from submillion.runtime.batches import EVALUATION_ROWS, evaluation_batches, pad_batch
+from submillion.runtime.forward import compute_logits
+from submillion.text.tokenizer import Tokens
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +38,7 @@ LOUD_POINTS = 0.3  # of accuracy lost to int8 that are more than a note
 @dataclass(frozen=True)
 class OnnxReport:
     difference: float  # largest of any logit, fp32, on the ragged batches
-    rows: int = 0  # measured; 0 where there were none to measure on
+    rows: int = 0  # measured; 0 if there were none to measure on
     agreement: float = 1.0  # share of the rows with the same label as ours
     accuracy: float = 0.0  # of the exported model
     our_accuracy: float = 0.0
@@ -63,8 +63,8 @@ def export_onnx(
     model.onnx: input_ids, attention_mask int64 [batch, length] -> logits fp32 [batch, labels], adapters merged. It is
     run by onnxruntime on ragged batches first, and must give our fp32 logits to 1e-4. int8: onnxruntime's dynamic
     quantization of the encoder's weights, per channel, measured on `source` or, without it, on the test rows of the
-    data it was trained on. options: how files are read. Raises ConfigError where the packages are missing or the folder
-    holds other files, ExportError where the logits differ, and what `Classifier.load` and `evaluate_source` raise.
+    data it was trained on. options: how files are read. Raises ConfigError if the packages are missing or the folder
+    holds other files, ExportError if the logits differ, and what `Classifier.load` and `evaluate_source` raise.
     """
     check_packages()
     check_replaceable(folder, FILES)
@@ -105,13 +105,15 @@ def _rows(
 
 
 def check_packages() -> None:
-    """Raises ConfigError where onnx or onnxruntime cannot be imported."""
+    """Raises ConfigError if onnx, onnxruntime or onnxscript cannot be imported."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"--to onnx needs the packages onnx and onnxruntime ({error})\nfix: pip install onnx onnxruntime"
+            f"--to onnx needs the packages onnx, onnxruntime and onnxscript ({error})\n"
+            "fix: pip install onnx onnxruntime onnxscript"
         ) from None
 
 
@@ -119,9 +121,9 @@ def check_packages() -> None:
 
 
 def check_logits(classifier: Classifier, path: Path) -> float:
-    """The largest difference of any logit between the file and our fp32 network, on ragged batches of random tokens.
+    """Returns the largest difference of any logit between the file and our fp32 network.
 
-    Raises ExportError above 1e-4.
+    Both compute ragged batches of random tokens. Raises ExportError above 1e-4.
     """
     session = open_session(path)
     difference = 0.0
@@ -138,14 +140,14 @@ def check_logits(classifier: Classifier, path: Path) -> float:
 
 @torch.inference_mode()
 def _ours(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:
-    """Our logits of what the graph takes, float32 [batch, labels]."""
+    """Returns our logits for the graph's inputs, float32 [batch, labels]."""
     ends = _ends(classifier)
     rows = [ids[:length].numpy() for ids, length in zip(input_ids, attention_mask.sum(dim=1).tolist(), strict=True)]
     tokens = replace(
         Tokens.of_rows([_cut(row, **ends) if ends else row for row in rows]),
         content=Tokens.of_rows([row[1:-1] for row in rows]),
     )
-    return compute_logits(classifier.network, tokens, len(tokens), classifier.compute)
+    return compute_logits(classifier.network, classifier.task, tokens, len(tokens), classifier.compute)
 
 
 def _cut(row: np.ndarray, max_length: int, end_id: int) -> np.ndarray:
@@ -153,10 +155,10 @@ def _cut(row: np.ndarray, max_length: int, end_id: int) -> np.ndarray:
 
 
 def _ends(classifier: Classifier) -> dict[str, int]:
-    """What a graph with n-grams has to know to cut a text: `to_onnx`'s max_length and end_id, the token that ends every
-    text. {} where there are none.
+    """Returns what a graph with n-grams has to know to cut a text: max_length and end_id of `to_onnx`.
 
-    Raises ExportError where the tokenizer does not set one token before and one behind each text.
+    end_id is the token that ends every text. Returns {} if there are no n-grams. Raises ExportError if the tokenizer
+    does not set one token before and one behind each text.
     """
     if classifier.network.ngrams is None:
         return {}
@@ -168,7 +170,7 @@ def _ends(classifier: Classifier) -> dict[str, int]:
             "n-grams go to ONNX where a text is between two special tokens, as in all well-known encoders; found "
             f"{len(row) - len(content)} of them\nfix: train with --model.ngram-buckets 0"
         )
-    return {"max_length": classifier.config.model.max_length, "end_id": row[-1]}
+    return {"max_length": classifier.spec.max_length, "end_id": row[-1]}
 
 
 def open_session(path: Path) -> "onnxruntime.InferenceSession":
@@ -180,15 +182,17 @@ def open_session(path: Path) -> "onnxruntime.InferenceSession":
 
 
 def _run(session: "onnxruntime.InferenceSession", input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:
-    """float32 [batch, labels]"""
+    """Runs the graph and returns its logits, float32 [batch, labels]."""
     inputs = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
     return np.asarray(session.run(["logits"], inputs)[0])
 
 
 def _ragged_batches(classifier: Classifier) -> Iterator[tuple[Tensor, Tensor]]:
-    """input_ids and attention_mask, int64 [batch, length], padded on the right; lengths from 1 to the longest, and
-    beyond where n-grams are read."""
-    shape, longest = classifier.network.encoder.shape, classifier.config.model.max_length
+    """Yields input_ids and attention_mask, int64 [batch, length], padded on the right.
+
+    Lengths go from 1 to the longest, and beyond if n-grams are read.
+    """
+    shape, longest = classifier.network.encoder.shape, classifier.spec.max_length
     generator = torch.Generator().manual_seed(0)
     batches = [[longest], [3], [1, longest // 2, longest], [2, longest // 4 + 1, 3, longest // 3 + 1]]
     for lengths in batches + [[2 * longest, 4, longest + 1]] * (classifier.network.ngrams is not None):
@@ -204,16 +208,13 @@ def _ragged_batches(classifier: Classifier) -> Iterator[tuple[Tensor, Tensor]]:
 def quantize(model: "onnx.ModelProto", path: Path) -> None:
     """Writes the model with the encoder's MatMul weights and embeddings in int8, one scale a column, to `path`.
 
-    Activations are quantized as they come, one scale a batch. The head, n-grams and MPNet's relative bias stay in
-    fp32.
+    Activations are quantized as they come, one scale a batch. The head, n-grams, positions and MPNet's relative bias
+    stay in fp32.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    exact = [
-        node.name
-        for node in model.graph.node
-        if any(name.startswith(("head.", "relative", "ngrams")) for name in node.input)
-    ]
+    exact = [node.name for node in model.graph.node if node.output[0].startswith(HEAD) or NGRAMS in node.input]
+    exact += [f"{name}_MatMul" for name in exact]  # how onnxruntime names the MatMul that it makes of a Gemm
     with _no_advice():
         quantize_dynamic(
             model,
@@ -227,7 +228,7 @@ def quantize(model: "onnx.ModelProto", path: Path) -> None:
 
 @contextmanager
 def _no_advice() -> Iterator[None]:
-    """onnxruntime advises a preprocessing that folds what this graph does not have."""
+    """Silences onnxruntime, which advises a preprocessing that folds what this graph does not have."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -239,12 +240,12 @@ def _no_advice() -> Iterator[None]:
 def _measured(
     classifier: Classifier, path: Path, texts: list[str], labels: np.ndarray, difference: float
 ) -> OnnxReport:
-    """Labels and accuracy of the file beside ours, on labels int64 [rows]."""
+    """Returns the report on the file: its labels and accuracy beside ours, on labels int64 [rows]."""
     # With n-grams the graph cuts by itself what the encoder reads.
-    most = classifier.config.model.max_length if classifier.network.ngrams is None else 2**31
+    most = classifier.spec.max_length if classifier.network.ngrams is None else 2**31
     tokens = classifier.tokenizer.encode(texts, most)
-    ours = classifier.logits(texts).argmax(axis=1)
-    theirs = _logits_of(open_session(path), classifier, tokens).argmax(axis=1)
+    decode = classifier.task.decode
+    ours, theirs = decode(classifier.logits(texts)), decode(_logits_of(open_session(path), classifier, tokens))
     return OnnxReport(
         difference,
         len(texts),
@@ -255,10 +256,10 @@ def _measured(
 
 
 def _logits_of(session: "onnxruntime.InferenceSession", classifier: Classifier, tokens: Tokens) -> np.ndarray:
-    """float32 [rows, labels]"""
+    """Returns the file's logits, float32 [rows, labels]."""
     shape = classifier.network.encoder.shape
     logits = np.zeros((len(tokens), len(classifier.label_names)), dtype=np.float32)
-    for rows in evaluation_batches(tokens.lengths, classifier.config.train.eval_batch_size):
+    for rows in evaluation_batches(tokens.lengths, EVALUATION_ROWS):
         logits[rows] = _run(session, *pad_batch(tokens, rows, shape.pad_id, shape.max_tokens))
     return logits
 
@@ -274,7 +275,7 @@ def _metadata(classifier: Classifier) -> dict[str, str]:
         "base": classifier.config.model.base,
     }
     if cuts(classifier):
-        properties["max_length"] = str(classifier.config.model.max_length)
+        properties["max_length"] = str(classifier.spec.max_length)
     return properties
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submillion.data.tokenizer import files_hash
 from submillion.errors import ArtefactError, encodable
-from submillion.inference.files import read_json
+from submillion.inference.json_files import read_json
 from submillion.inference.pretrained import label_texts
 from submillion.interop.peft_settings import check_settings
 from submillion.lfs import check_no_pointers
 from submillion.model.base import TOKENIZER_FILES, Base, find_base, hub_folder
+from submillion.text.tokenizer import files_hash
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # in the order in which peft takes them
@@ -38,8 +38,8 @@ def open_adapter(name: str, base: str = "", merging: bool = False) -> PeftAdapte
     """Finds an adapter and its base, and checks that its kind can be taken.
 
     name: a folder, or a hub id, taken from the hub's cache first. base: a folder, package:NAME or hub id; "" takes the
-    base, and the revision, that the adapter names. merging: see `check_settings`. Raises ArtefactError where there is
-    no adapter, where it names no base or cannot be taken, and BaseModelError where the base cannot be had.
+    base, and the revision, that the adapter names. merging: see `check_settings`. Raises ArtefactError if there is
+    no adapter, if it names no base or cannot be taken, and BaseModelError if the base cannot be had.
     """
     folder, notes = _find_adapter(name)
     weights = [file for file in WEIGHTS if (folder / file).is_file()][:1]
@@ -67,7 +67,10 @@ def _peft_fix(name: str, base: object) -> str:
 
 
 def _find_adapter(name: str) -> tuple[Path, list[str]]:
-    """The adapter's folder, and a note where not all of it could be looked for."""
+    """Returns the adapter's folder, and a note if not all of it could be looked for.
+
+    Raises ArtefactError if there is no adapter of that name.
+    """
     folder = Path(name).expanduser()
     if name.strip() and (folder / CONFIG).is_file():
         return folder, []
@@ -112,7 +115,10 @@ def _find_on_hub(name: str) -> tuple[Path, list[str]]:
 
 
 def _find_base(settings: dict[str, Any], given: str) -> tuple[Base, list[str]]:
-    """The base, at the revision that the adapter names, and a note where that could not be checked."""
+    """Returns the base, at the revision that the adapter names, and a note if that could not be checked.
+
+    Raises ArtefactError if no base is named, or if the revision is not a text.
+    """
     named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not given and not (isinstance(named, str) and named.strip()):
         raise ArtefactError(
@@ -131,7 +137,7 @@ def _find_base(settings: dict[str, Any], given: str) -> tuple[Base, list[str]]:
 def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
     """Returns the adapter's tensors in fp32, without `base_model.model.`, and the label names that our exports carry.
 
-    Raises ArtefactError where there are none, or where they cannot be read or are not finite.
+    Raises ArtefactError if there are none, or if they cannot be read or are not finite.
     """
     safe, binary = (folder / name for name in WEIGHTS)
     label_names: list[str] = []
@@ -160,7 +166,7 @@ def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
 def choose_label_names(
     number: int, given: Sequence[str], beside: list[str], base_settings: dict[str, Any]
 ) -> tuple[list[str], list[str]]:
-    """Returns a name for each logit, and a note where the names had to be made up.
+    """Returns a name for each logit, and a note if the names had to be made up.
 
     given: by the user, and they must fit. beside: in the adapter's file. Else those of the base are taken. Raises
     ArtefactError for a single logit, and for names of another number or that are not different.

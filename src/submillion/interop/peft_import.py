@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from submillion.atomic import check_replaceable, write_folder_atomically
-from submillion.config import TARGETS, Config, DataConfig, LoraConfig, ModelConfig, TrainConfig, to_mapping, to_toml
+from submillion.config.mapping import to_mapping, to_toml
+from submillion.config.schema import TARGETS, Config, DataConfig, LoraConfig, ModelConfig, TrainConfig
 from submillion.console import terminal
-from submillion.data.vocabulary import files_hash
 from submillion.errors import ArtefactError
+from submillion.inference.artefact import Artefact, base_record, network_record
 from submillion.interop.peft_files import PeftAdapter, choose_label_names, open_adapter, values_checked
 from submillion.interop.peft_tensors import (
     Parts,
@@ -32,7 +33,9 @@ from submillion.model.budget import count
 from submillion.model.checkpoint import read_checkpoint
 from submillion.model.classifier import TextClassifier
 from submillion.model.shape import EncoderShape
-from submillion.training.artefact import Artefact, base_record
+from submillion.model.spec import AdapterSpec, NetworkSpec
+from submillion.tasks.saved import task_of, task_record
+from submillion.text.vocabulary import files_hash
 
 FILES = ("model.pt", "config.toml")
 
@@ -48,10 +51,10 @@ def import_peft(name: str, output: Path, base: str = "", label_names: Sequence[s
 
     name: a folder or a hub id. base: the pretrained encoder; empty takes the one that the adapter names. label_names:
     in the order of the logits; empty takes those in our own exports, else the base's. The tokenizer is the one in the
-    adapter's folder, else the base's. max_length: tokens a row; 0 takes that tokenizer's model_max_length where the
+    adapter's folder, else the base's. max_length: tokens a row; 0 takes that tokenizer's model_max_length if the
     encoder places as many, else all that it places. Raises ArtefactError for an adapter that is not whole or that our
-    model cannot represent, BaseModelError where the base is not to be found or the tokenizer cannot be read as
-    transformers reads it, ConfigError where output holds other files or max_length is more than the base places.
+    model cannot represent, BaseModelError if the base is not to be found or the tokenizer cannot be read as
+    transformers reads it, ConfigError if output holds other files or max_length is more than the base places.
     """
     check_replaceable(output, FILES)
     adapter = open_adapter(name, base)
@@ -85,30 +88,29 @@ def _read(adapter: PeftAdapter, label_names: Sequence[str], max_length: int) -> 
     if dropout >= 1:  # peft takes it, and it changes no prediction
         notes = [*notes, f"lora_dropout = {dropout:g} is not read: no adapter could train on with it"]
         dropout = 0.0
-    lora = _lora(adapters, shape, dropout)
-    model = ModelConfig(
-        base=base.name,
-        revision=base.revision,
-        max_length=max_length or longest,
-        pooling=stock.pooling(base_settings),
-    )
-    plan = count(shape, model, lora, rows)
+    adapter_spec = _spec_of(adapters, shape, dropout)
+    spec = NetworkSpec(max_length=max_length or longest, pooling=stock.pooling(base_settings))
+    plan = count(shape, spec, adapter_spec, rows)
     config = Config(
-        model=model,
-        lora=lora,
         data=DataConfig(source="unknown: imported from PEFT", label_names=tuple(names)),
+        model=ModelConfig(
+            base=f"{base.name}@{base.revision}" if base.revision else base.name, max_length=spec.max_length
+        ),
+        lora=LoraConfig(rank=adapter_spec.rank, targets=adapter_spec.targets),
         train=TrainConfig(precision="fp32"),
         budget=max(Config().budget, plan.trainable),
     )
-    network = TextClassifier(shape, model, lora, rows, torch.Generator())
+    network = TextClassifier(shape, spec, adapter_spec, rows, torch.Generator())
     _fill(network, adapters, head)
     artefact = Artefact(
         tensors=dict(network.trainable()),
-        label_names=names,
+        task=task_record(task_of(names)),
         base=base_record(base, shape),
         tokenizer=tokenizer.to_str(),
         tokenizer_sha256=files_hash(base.folder),  # which the base is known by when the model is loaded
         config=to_mapping(config),
+        network=network_record(spec, adapter_spec),
+        precision="fp32",
         parameters={
             "trainable": plan.trainable,
             "total": plan.total,
@@ -135,7 +137,7 @@ def _check_fits(parts: Parts, adapter: PeftAdapter, stock_model: StockModel) -> 
 def _in_our_form(
     parts: Parts, their_head: dict[str, Tensor], settings: dict[str, Any], stock_model: StockModel
 ) -> tuple[dict[tuple[int, str], Adapter], dict[str, Tensor]]:
-    """The adapters by layer and target, and the head by our names; adapters on the head are added to it."""
+    """Returns the adapters by layer and target, and the head by our names; adapters on the head are added to it."""
     sizes, places = stock_model.shape.linear_sizes(), stock_model.layer_modules
     head = {stock_model.head[theirs]: tensor for theirs, tensor in their_head.items()}
     adapters: dict[tuple[int, str], Adapter] = {}
@@ -158,32 +160,37 @@ def _in_our_form(
 
 
 def _without_zeros(lora_A: Tensor, lora_B: Tensor) -> Adapter:
-    """Of a part's own rows of B: the ranks that do something there. Our exports of several parts give them back."""
+    """Returns the adapter of one part with the ranks alone that its rows of B use.
+
+    Our exports join several parts; this gives each part back as it was.
+    """
     used = lora_B.any(dim=0)
     return Adapter(lora_A[used], lora_B[:, used])
 
 
-def _lora(adapters: dict[tuple[int, str], Adapter], shape: EncoderShape, dropout: float) -> LoraConfig:
-    """One configuration that holds all adapters: the largest rank, alpha / rank = 1."""
+def _spec_of(adapters: dict[tuple[int, str], Adapter], shape: EncoderShape, dropout: float) -> AdapterSpec:
+    """Returns a spec that holds all adapters: the largest rank, alpha / rank = 1."""
     if not adapters:
-        return LoraConfig(rank=0)
+        return AdapterSpec(rank=0)
     rank = max(len(adapter.lora_A) for adapter in adapters.values())
     layers = tuple(sorted({layer for layer, _ in adapters}))
     targets = tuple(part for part in TARGETS if any(target == part for _, target in adapters))
     every = len(layers) == shape.num_layers
-    return LoraConfig(rank=rank, alpha=float(rank), dropout=dropout, targets=targets, layers="all" if every else layers)
+    return AdapterSpec(
+        rank=rank, alpha=float(rank), dropout=dropout, targets=targets, layers="all" if every else layers
+    )
 
 
 @torch.no_grad()
 def _fill(network: TextClassifier, adapters: dict[tuple[int, str], Adapter], head: dict[str, Tensor]) -> None:
+    parameters = network.trainable()
     for index, layer in enumerate(network.encoder.layer_list()):
         for linear in layer.linears():
-            for part in linear.lora_A:
+            for part in linear.rows:
                 adapter = adapters.get((index, part))
                 if adapter is not None:
-                    rank = len(adapter.lora_A)
-                    linear.lora_A[part].zero_()[:rank].copy_(adapter.lora_A)
-                    linear.lora_B[part][:, :rank].copy_(adapter.lora_B)
-    parameters = network.trainable()
+                    rank, name = len(adapter.lora_A), f"encoder.layers.{index}.{linear.name}"
+                    parameters[f"{name}.lora_A.{part}"].zero_()[:rank].copy_(adapter.lora_A)
+                    parameters[f"{name}.lora_B.{part}"][:, :rank].copy_(adapter.lora_B)
     for name, tensor in head.items():
         parameters[name].copy_(tensor)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from submillion.atomic import check_replaceable, write_folder_atomically
 from submillion.errors import ArtefactError, ConfigError
-from submillion.inference.files import read_json_if_there
+from submillion.inference.json_files import read_json_if_there
 from submillion.inference.transformers_tokenizer import holds_tokenizer
 from submillion.interop.peft_files import PeftAdapter, choose_label_names, open_adapter, values_checked
 from submillion.interop.peft_import import print_import
@@ -33,8 +33,8 @@ from submillion.interop.tokenizer import FILES as TOKENIZER_FILES
 from submillion.interop.tokenizer import tokenizer_of_adapter, write_tokenizer
 from submillion.interop.transformers_files import check_made_here, classifier_settings, write_json
 from submillion.model.checkpoint import read_checkpoint
+from submillion.model.config_json import read_shape
 from submillion.model.encoder import Encoder
-from submillion.model.shape import read_shape
 
 FILES = ("model.safetensors", "config.json", *TOKENIZER_FILES)
 
@@ -69,7 +69,7 @@ def merge_peft(name: str, output: Path, base: str = "", label_names: Sequence[st
 def _merged_model(
     adapter: PeftAdapter, label_names: Sequence[str], max_length: int
 ) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
-    """The tensors by the stock class's names, fp32; config.json; and notes."""
+    """Returns the merged tensors by the stock class's names, fp32; config.json; and notes."""
     stock_model = read_stock_model(adapter)
     stock, shape = stock_model.stock, stock_model.shape
     shape.check_length(max_length, adapter.base.name, "--max-length")
@@ -102,7 +102,7 @@ def merged_tensors(
 ) -> dict[str, Tensor]:
     """Returns the tensors with every adapter added to its weight and bias, and trained rows of embeddings in place.
 
-    tensors: fp32, by the stock class's names. Raises ArtefactError where an adapter does not fit them.
+    tensors: fp32, by the stock class's names. Raises ArtefactError if an adapter does not fit them.
     """
     merged = dict(tensors)
     for module, halves in parts.lora.items():
@@ -116,9 +116,10 @@ def merged_tensors(
 
 
 def _merged_weight(module: str, weight: Tensor, halves: dict[str, Tensor], settings: dict[str, Any]) -> Tensor:
-    """W + scale B A; with DoRA (arXiv:2402.09353) each output's weights scaled to the length that it learned.
+    """Returns W + scale B A.
 
-    weight: [out, in] of a linear layer, [rows, out] of an embedding.
+    With DoRA (arXiv:2402.09353) each output's weights are scaled to the length that it learned. weight: [out, in] of a
+    linear layer, [rows, out] of an embedding.
     """
     is_embedding = "embedding_A" in halves
     by_output = weight.T if is_embedding else weight
@@ -132,7 +133,10 @@ def _merged_weight(module: str, weight: Tensor, halves: dict[str, Tensor], setti
 
 
 def _merged_bias(module: str, bias: Tensor | None, lora_bias: Tensor, settings: dict[str, Any]) -> Tensor:
-    """The bias with that of lora_B, which is scaled as its weight is."""
+    """Returns the bias plus that of lora_B, which is scaled as its weight is.
+
+    Raises ArtefactError if the base has no bias there.
+    """
     if bias is None:
         raise ArtefactError(
             f"{module}: expected a bias that lora_bias could be added to, found none in this base, so that peft cannot "
@@ -142,7 +146,10 @@ def _merged_bias(module: str, bias: Tensor | None, lora_bias: Tensor, settings: 
 
 
 def _with_rows(module: str, weight: Tensor, rows: Tensor, indices: list[int]) -> Tensor:
-    """The embeddings [tokens, size] with these rows in the places that trained."""
+    """Returns the embeddings [tokens, size] with the trained rows in their places.
+
+    indices: the places of these rows. Raises ValueError for a place that the embeddings do not have.
+    """
     if not all(0 <= index < len(weight) for index in indices):
         raise ValueError(f"expected trainable_token_indices below {len(weight)}, found {indices}")
     checked = _checked(f"{module}: its trained rows", rows, (len(indices), weight.shape[1]))

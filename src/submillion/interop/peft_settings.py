@@ -108,7 +108,10 @@ def _is_set(settings: dict[str, Any], name: str) -> bool:
 
 
 def is_targeted(module: str, settings: dict[str, Any], is_linear: bool = True) -> bool:
-    """Whether peft puts an adapter on this module: a regular expression, all-linear, suffixes or full names."""
+    """Returns whether peft puts an adapter on this module.
+
+    Modules are named by a regular expression, all-linear, suffixes or full names.
+    """
     targets, excluded = settings.get("target_modules") or [], settings.get("exclude_modules") or []
     if is_saved(module, settings):
         return False
@@ -129,7 +132,7 @@ def is_targeted(module: str, settings: dict[str, Any], is_linear: bool = True) -
 
 
 def is_saved(name: str, settings: dict[str, Any]) -> bool:
-    """Whether modules_to_save names this module, one that holds it, or the module of this tensor."""
+    """Returns whether modules_to_save names this module, one that holds it, or the module of this tensor."""
     return any(re.match(rf"(^|.*\.){module}($|\..*)", name) for module in settings.get("modules_to_save") or [])
 
 
@@ -151,7 +154,7 @@ def token_indices(module: str, settings: dict[str, Any], is_word_embedding: bool
 
 
 def _pattern(patterns: dict[str, Any] | None, module: str, otherwise: Any) -> Any:
-    """The value of the first pattern that ends the module's name, as peft matches it."""
+    """Returns the value of the first pattern that ends the module's name, as peft matches it, else `otherwise`."""
     for pattern, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from submillion.errors import ArtefactError, BaseModelError
-from submillion.inference.files import read_json
+from submillion.inference.json_files import read_json
 from submillion.inference.pretrained import check_problem_type
 from submillion.inference.stock import STOCK_CLASSES, StockClass, stock_class
 from submillion.interop.peft_files import PeftAdapter, read_tensors
 from submillion.interop.peft_settings import is_saved, is_targeted, rank_and_scale, token_indices
 from submillion.model.budget import head_shapes
+from submillion.model.config_json import read_shape
 from submillion.model.encoder import Encoder
 from submillion.model.families import WORD_EMBEDDINGS, layer_modules
-from submillion.model.shape import EncoderShape, read_shape
+from submillion.model.shape import EncoderShape
 
 Shapes = dict[str, tuple[int, ...]]
 _LORA = re.compile(
@@ -36,7 +37,7 @@ class StockModel:
 
     @property
     def head(self) -> dict[str, str]:
-        """{tensor of the head by the stock class's name: by ours}"""
+        """Returns {the stock class's name of a tensor of the head: our name}."""
         names = head_shapes("stock", self.shape.hidden_size, 1, self.shape.stock_head)
         layers = {name: name.rpartition(".") for name in names}
         return {
@@ -45,7 +46,7 @@ class StockModel:
 
     @property
     def last_bias(self) -> str:
-        """The tensor with a number for each label."""
+        """Returns the name of the tensor with a number for each label."""
         return f"{self.stock.head['head.out_proj']}.bias"
 
     @property
@@ -54,7 +55,7 @@ class StockModel:
 
     @property
     def layer_modules(self) -> dict[str, tuple[int, tuple[str, ...]]]:
-        """{linear module of an encoder layer: (layer, our parts stored in it)}"""
+        """Returns {linear module of an encoder layer: (layer, our parts stored in it)}."""
         return {
             f"{self.stock.prefix}{module}": (layer, parts)
             for layer in range(self.shape.num_layers)
@@ -63,12 +64,12 @@ class StockModel:
 
     @property
     def encoder_modules(self) -> list[str]:
-        """The linear modules and embeddings of the encoder."""
+        """Returns the names of the encoder's linear modules and embeddings."""
         shapes = self.shapes(num_labels=1).items()
         return [name.removesuffix(".weight") for name, size in shapes if len(size) == 2 and name not in self.head]
 
     def shapes(self, num_labels: int) -> Shapes:
-        """The shape of every tensor of the class, by its name."""
+        """Returns the shape of every tensor of the class, by its name."""
         with torch.device("meta"):
             tensors = Encoder(self.shape).published_tensors()
         sizes = head_shapes("stock", self.shape.hidden_size, num_labels, self.shape.stock_head)
@@ -108,7 +109,7 @@ def read_stock_model(adapter: PeftAdapter) -> StockModel:
 def read_parts(adapter: PeftAdapter, stock_model: StockModel) -> Parts:
     """Reads and sorts the adapter's tensors.
 
-    Raises ArtefactError where they are not whole, or not those that adapter_config.json says peft put into this class.
+    Raises ArtefactError if they are not whole, or not those that adapter_config.json says peft put into this class.
     """
     state, label_names = read_tensors(adapter.folder)
     known = stock_model.shapes(num_labels=1)
@@ -141,7 +142,7 @@ def read_parts(adapter: PeftAdapter, stock_model: StockModel) -> Parts:
 
 
 def _wrong_modules(parts: Parts, settings: dict[str, Any], stock_model: StockModel) -> list[str]:
-    """Adapters that adapter_config.json does not name, lacks, or names of another kind."""
+    """Returns a problem for each adapter that adapter_config.json does not name, lacks, or names of another kind."""
     problems = []
     for module in stock_model.encoder_modules:
         is_embedding = stock_model.is_embedding(module)
@@ -164,7 +165,10 @@ def _wrong_modules(parts: Parts, settings: dict[str, Any], stock_model: StockMod
 
 
 def _plain_name(name: str, known: Collection[str]) -> str:
-    """The name without what peft wraps around modules: classifier.modules_to_save.default.weight, x.base_layer.bias."""
+    """Returns the name without what peft wraps around modules.
+
+    Examples: classifier.modules_to_save.default.weight, x.base_layer.bias.
+    """
     name = name.replace(".token_adapter.base_layer.", ".").replace(".base_layer.", ".")
     before, wrapped, after = name.partition(".modules_to_save.")
     if not wrapped:
@@ -175,7 +179,7 @@ def _plain_name(name: str, known: Collection[str]) -> str:
 def whole_head(parts: Parts, base_state: Mapping[str, Tensor], stock_model: StockModel) -> dict[str, Tensor]:
     """Returns the head's tensors, fp32, by the stock class's names: the adapter's, else those of the base.
 
-    Raises ArtefactError where neither has one, or where their shapes do not fit each other.
+    Raises ArtefactError if neither has one, or if their shapes do not fit each other.
     """
     head: dict[str, Tensor] = {}
     for name in stock_model.head:
@@ -205,7 +209,7 @@ def lora_of(
 ) -> tuple[Tensor, Tensor]:
     """Returns A [rank, in] and B [out, rank] of a module, with the scale in B.
 
-    sizes: (in, out). Raises ArtefactError where the tensors have other shapes than adapter_config.json says.
+    sizes: (in, out). Raises ArtefactError if the tensors have other shapes than adapter_config.json says.
     """
     rank, scale = rank_and_scale(module, settings)
     kind = "embedding_" if "embedding_A" in tensors else ""
@@ -228,7 +232,7 @@ def check_shapes(tensors: Mapping[str, Tensor], expected: Shapes) -> None:
 
 
 def refuse(problems: list[str]) -> None:
-    """Raises ArtefactError with these problems, where there are any."""
+    """Raises ArtefactError with these problems, if there are any."""
     if problems:
         raise ArtefactError(
             f"the adapter does not fit this base's stock class:\n{indented(problems)}\n"

@@ -9,7 +9,7 @@ from submillion.errors import ArtefactError
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, **metadata: str) -> None:
-    """Writes fp32 tensors and reads them back. Raises ArtefactError where one is not finite or came back changed."""
+    """Writes fp32 tensors and reads them back. Raises ArtefactError if one is not finite or came back changed."""
     from safetensors.torch import load_file, save_file
 
     wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]

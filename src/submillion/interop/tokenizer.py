@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from submillion.data.tokenizer import Tokenizer
 from submillion.errors import ArtefactError, BaseModelError
 from submillion.inference.transformers_tokenizer import (
     bert_settings,
@@ -15,6 +14,7 @@ from submillion.inference.transformers_tokenizer import (
 from submillion.interop.transformers_files import write_json
 from submillion.model.base import Base
 from submillion.model.shape import EncoderShape
+from submillion.text.tokenizer import Tokenizer
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 # What the encoders here call their special tokens.
@@ -27,10 +27,10 @@ _SPECIAL = {
 
 
 def tokenizer_of_adapter(folder: Path, base: Base, shape: EncoderShape) -> tuple[Tokenizer, int, list[str]]:
-    """Returns an adapter's tokenizer, its limit of tokens a row, and a note where it is not the base's.
+    """Returns an adapter's tokenizer, its limit of tokens a row, and a note if it is not the base's.
 
-    folder: the adapter's. The tokenizer in it is taken, as AutoTokenizer.from_pretrained(folder) does; the base's where
-    it holds none. shape: the base's. Raises BaseModelError where `read_tokenizer` refuses the tokenizer.
+    folder: the adapter's. The tokenizer in it is taken, as AutoTokenizer.from_pretrained(folder) does; the base's if
+    it holds none. shape: the base's. Raises BaseModelError if `read_tokenizer` refuses the tokenizer.
     """
     if not holds_tokenizer(folder):
         return read_tokenizer(base.folder, shape.vocab_size), longest_row(base.folder, shape.max_tokens), []
@@ -50,9 +50,9 @@ def write_tokenizer(
 ) -> None:
     """Writes the files for AutoTokenizer, whose ids are then those of this tokenizer, cut to max_length.
 
-    settings: a tokenizer_config.json to start from. It is kept where transformers reads the same with it; else, and
-    where it is None, transformers' general class is named, which takes tokenizer.json as it is. Raises ArtefactError
-    where transformers would read otherwise all the same.
+    settings: a tokenizer_config.json to start from. It is kept if transformers reads the same with it; else, and
+    if it is None, transformers' general class is named, which takes tokenizer.json as it is. Raises ArtefactError
+    if transformers would read otherwise all the same.
     """
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     path = folder / "tokenizer_config.json"

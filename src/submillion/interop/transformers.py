@@ -2,38 +2,37 @@
 
 from pathlib import Path
 
-from submillion.config import Config
-from submillion.data.tokenizer import Tokenizer
-from submillion.inference.files import read_json, read_json_if_there
+from submillion.inference.artefact import Artefact
+from submillion.inference.json_files import read_json, read_json_if_there
 from submillion.inference.stock import StockClass, check_representable, head_tensors
 from submillion.interop.tensors import write_tensors
 from submillion.interop.tokenizer import write_tokenizer
 from submillion.interop.transformers_files import classifier_settings, write_json
 from submillion.model.base import Base
 from submillion.model.classifier import TextClassifier
-from submillion.training.artefact import Artefact
+from submillion.text.tokenizer import Tokenizer
 
 
 def write_transformers(
-    artefact: Artefact, config: Config, network: TextClassifier, stock: StockClass, base: Base, folder: Path
+    artefact: Artefact, network: TextClassifier, stock: StockClass, base: Base, folder: Path
 ) -> None:
     """Writes the merged model, its configuration and its tokenizer for AutoModelForSequenceClassification.
 
-    network: fp32, with its tensors loaded; merged here. Raises ArtefactError where the stock class would not give the
+    network: fp32, with its tensors loaded; not merged. Raises ArtefactError if the stock class would not give the
     same logits.
     """
-    check_representable(config, stock, stock.poolings)
-    network.merge()
-    encoder = {f"{stock.prefix}{name}": tensor for name, tensor in network.encoder.published_tensors().items()}
+    check_representable(artefact, stock, stock.poolings)
+    spec, _ = artefact.specs()
+    encoder = {f"{stock.prefix}{name}": tensor for name, tensor in network.merged().encoder.published_tensors().items()}
     write_tensors(encoder | head_tensors(dict(network.trainable()), stock), folder / "model.safetensors")
     settings = classifier_settings(read_json(base.folder / "config.json"), stock, artefact.label_names)
-    write_json(folder / "config.json", settings | stock.pooling_settings(config.model.pooling))
+    write_json(folder / "config.json", settings | stock.pooling_settings(spec.pooling))
     settings = read_json_if_there(base.folder / "tokenizer_config.json") or {"tokenizer_class": stock.tokenizer}
     write_tokenizer(
         Tokenizer.from_str(artefact.tokenizer, artefact.tokenizer_sha256),
         network.encoder.shape.pad_id,
-        config.model.max_length,
+        spec.max_length,
         folder,
         # A family's own class cannot clean texts: it builds its own normalizer.
-        settings=None if config.model.clean_text else settings,
+        settings=None if "clean" in artefact.configuration().robust.normalise else settings,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from submillion.errors import BaseModelError, ConfigError
-from submillion.inference.files import read_json_if_there
+from submillion.inference.json_files import read_json_if_there
 from submillion.inference.stock import StockClass
 
 # Keys of a base's config.json that say nothing about the classifier made from it.

@@ -1,4 +1,4 @@
-"""Where a pretrained encoder's files are: a local folder, an installed package, or the hub and its cache."""
+"""Finds a pretrained encoder's files: in a local folder, an installed package, or the hub and its cache."""
 
 import hashlib
 import json
@@ -40,9 +40,9 @@ class Base:
     folder: Path
 
     def weights_hash(self) -> str:
-        """SHA-256 of the weights file, or of all shards in the order of their names: what an artefact is tied to.
+        """Returns the SHA-256 of the weights file, or of all shards in the order of their names, in hexadecimal digits.
 
-        Raises BaseModelError where a file is missing.
+        A saved model names it, and opens with no other base. Raises BaseModelError if a file is missing.
         """
         digest = hashlib.sha256()
         for path in weights_files(self.folder):
@@ -53,10 +53,9 @@ class Base:
 
 
 def weights_files(folder: Path) -> list[Path]:
-    """The files that hold the weights: one, or the shards that an index names, in the order of their names.
+    """Returns the files that hold the weights: one, or the shards that an index names, in the order of their names.
 
-    Raises BaseModelError where none of WEIGHTS_FILES is there, where a shard is missing, or where a file is a Git LFS
-    pointer.
+    Raises BaseModelError if none of WEIGHTS_FILES is there, a shard is missing, or a file is a Git LFS pointer.
     """
     path = next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
     if path is None:
@@ -92,33 +91,41 @@ def _shard_names(index: Path) -> list[str]:
 
 
 def find_base(name: str, revision: str = "", weights: bool = True) -> Base:
-    """Finds the files of a base model.
+    """Finds the files of a base model: on this machine, in the hub's cache, or else on the hub.
 
-    `name` is a local folder, package:NAME (an installed package that carries a model's folder), or a hub id, taken from
-    the hub's cache first and downloaded otherwise: without `weights` its config.json alone. `revision` is of a hub id
-    alone: a folder has none. Raises BaseModelError, within seconds where there is no network; also for an empty name,
-    and where the folder's config.json or tokenizer is a Git LFS pointer.
+    name: a local folder, package:NAME (an installed package that carries a model's folder), or a hub id, also with a
+    branch, tag or commit: NAME@REVISION. revision: the same for a hub id without one. weights: False downloads
+    config.json alone.
+
+    Raises BaseModelError if there is no such base, within seconds if there is no network; also for an empty name, for a
+    revision of a folder or package, and for a folder whose config.json or tokenizer is a Git LFS pointer.
     """
     if not name.strip():  # as a path it would mean the current folder
         raise BaseModelError(
             "expected the name of a base model, found an empty one\nfix: give a folder, package:NAME or a hub id"
         )
-    if name.startswith("package:"):
-        return Base(name, "", _package_folder(name.removeprefix("package:")))
     folder = Path(name).expanduser()
     if folder.is_dir():
         check_no_pointers([folder / file for file in _OTHER_FILES], BaseModelError)
         return Base(name, "", folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    hub_id, at, named_revision = name.partition("@")
+    if at and (hub_id.startswith("package:") or Path(hub_id).expanduser().is_dir()):
+        kind = "a package" if hub_id.startswith("package:") else "a folder"
+        raise BaseModelError(f"model.base {name!r}: {kind} has no revision\nfix: {hub_id}")
+    if name.startswith("package:"):
+        return Base(name, "", _package_folder(name.removeprefix("package:")))
+    if name.startswith((".", "/", "~")) or hub_id.count("/") > 1:
         raise BaseModelError(
             f"model.base {name!r} is no folder\nfix: give the folder that holds the model's config.json"
         )
-    folder = _hub_base(name, revision, weights)
-    return Base(name, folder.name, folder)
+    if at and not named_revision:
+        raise BaseModelError(f"model.base {name!r}: expected a branch, tag or commit after the @\nfix: {hub_id}")
+    folder = _hub_base(hub_id, revision or named_revision, weights)
+    return Base(hub_id, folder.name, folder)
 
 
 def _package_folder(package: str) -> Path:
-    """The folder that holds config.json in an installed package, found through its metadata, never by importing it."""
+    """Returns the folder of an installed package that holds config.json. The package itself is not imported."""
     try:
         files = metadata.distribution(package).files or []
     except metadata.PackageNotFoundError:
@@ -159,11 +166,12 @@ def _hub_base(name: str, revision: str, weights: bool) -> Path:
 def hub_folder(
     name: str, revision: str, is_whole: Callable[[Path], bool], wanted: Callable[[Collection[str]], list[str]]
 ) -> Path:
-    """Returns the folder of a hub repository's files, its name the commit; from the hub's cache, else downloaded.
+    """Returns the folder of a hub repository's files, from the hub's cache or else downloaded; its name is the commit.
 
-    revision: a branch, tag or commit; "" is the main branch. is_whole: whether the cached folder holds what is needed;
-    may raise BaseModelError for no. wanted: the files to download, out of the names of all. Raises ValueError for a
-    name that no repository can have, and LookupError with the reason where the files cannot be had, within seconds.
+    revision: a branch, tag or commit; "" is the main branch. is_whole: says whether the cached folder holds what is
+    needed; it may raise BaseModelError for no. wanted: chooses the files to download from the names of all files.
+    Raises ValueError for a name that no repository can have, and LookupError with the reason, within seconds, if the
+    files are not available.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -189,7 +197,7 @@ def hub_folder(
 
 
 def _wanted_files(names: Collection[str]) -> list[str]:
-    """What to download of a repository with these files: one set of weights, in the order of WEIGHTS_FILES."""
+    """Returns the files of a repository to download: one set of weights, the first of WEIGHTS_FILES, and the rest."""
     weights = next((name for name in WEIGHTS_FILES if name in names), "")
     if not weights.endswith(_INDEX):
         return [*_OTHER_FILES, weights] if weights else _OTHER_FILES

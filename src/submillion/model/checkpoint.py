@@ -11,10 +11,10 @@ from submillion.model.base import weights_files
 
 
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """The tensors of the folder's weights, whichever of the files in WEIGHTS_FILES is there first.
+    """Returns the tensors of the folder's weights by name, from the first of WEIGHTS_FILES that is there.
 
-    Of pytorch_model.bin only the weights are read: no code in it can run. Raises BaseModelError where there are none,
-    where a shard is missing, or where a file cannot be read.
+    Only the weights in pytorch_model.bin are read: no code in it can run. Raises BaseModelError if there are no
+    weights, if a shard is missing, or if a file cannot be read.
     """
     from safetensors.torch import load_file
 
@@ -35,7 +35,7 @@ def _read_binary(path: Path) -> dict[str, Tensor]:
 
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the model's prefix ('bert.', 'roberta.', ...), old layer-norm names made new."""
+    """Removes the model's prefix ('bert.', 'roberta.', ...) from the names, and makes old layer-norm names new."""
     first = ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
     prefix = next((name.removesuffix(end) for name in state for end in first if name.endswith(end)), "")
     return {

@@ -1,10 +1,10 @@
-"""The encoder: token ids to hidden states, for BERT and its like; the layers of ModernBERT are in modernbert.py.
+"""The encoder: token ids to hidden states. Its layers are in bert.py and modernbert.py.
 
     embeddings -> layer norm -> num_layers x (attention -> add, norm -> feed-forward -> add, norm)
 
-Everything pretrained is a buffer, so nothing pretrained gets a gradient unless `open_layers` turns a layer's tensors
-into parameters. A family is its rows in the tables of families.py and some switches in its shape: where positions
-start, whether there are token types, whether attention has a relative bias, whether embeddings are narrower.
+Everything here is a buffer and stays as it was loaded: what trains is an AdapterSet, which is passed to `run`. So one
+encoder serves several networks. A family has rows in the tables of families.py and some switches in its shape: the
+first position, and whether there are token types, a relative bias in attention, and narrower embeddings.
 """
 
 import math
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from submillion.config import LoraConfig
 from submillion.errors import BaseModelError
-from submillion.model.attention import AttentionMask, Packing, attend
-from submillion.model.budget import adapted_layers, target_names
+from submillion.model.adapters import AdapterSet, Layer
+from submillion.model.attention import AttentionMask, Packing, public_only
+from submillion.model.bert import BertLayer
 from submillion.model.checkpoint import plain_names
+from submillion.model.cpu.dropout import Dropout, dropped
 from submillion.model.families import (
     EMBEDDING_NORM,
     FINAL_NORM,
@@ -29,52 +30,11 @@ from submillion.model.families import (
     layer_modules,
     layer_prefix,
 )
-from submillion.model.functional import Dropout, dropped
-from submillion.model.lora import LoraLinear
+from submillion.model.lora import Pass, PretrainedLinear
 from submillion.model.modernbert import ModernBertLayer, Reaches, reaches
 from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape
-
-
-class EncoderLayer(nn.Module):
-    def __init__(self, shape: EncoderShape, dropout_rate: float) -> None:
-        super().__init__()
-        h, i = shape.hidden_size, shape.intermediate_size
-        self.num_heads = shape.num_heads
-        self.dropout_rate = dropout_rate
-        self.attention_input = LoraLinear(h, {"query": h, "key": h, "value": h})
-        self.attention_output = LoraLinear(h, {"attention_output": h})
-        self.attention_norm = LayerNorm(h, shape.layer_norm_eps)
-        self.intermediate = LoraLinear(h, {"intermediate": i})
-        self.output = LoraLinear(i, {"output": h})
-        self.output_norm = LayerNorm(h, shape.layer_norm_eps)
-
-    def forward(self, x: Tensor, mask: AttentionMask, dropout: Dropout | None, first_only: bool = False) -> Tensor:
-        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone.
-
-        Packed: [tokens, hidden] -> the same shape, or [batch, hidden].
-        """
-        rate = self.dropout_rate
-        if first_only:
-            first = mask.first_tokens(x)
-            parts = [self.attention_input(first, dropout, ["query"])]
-            parts += [self.attention_input(x, dropout, ["key", "value"])]
-            x, mask = first, mask.of_first_query()
-        else:
-            parts = [self.attention_input(x, dropout)]
-        context = attend(parts, self.num_heads, mask, rate, dropout)
-        x = self.attention_norm.add(self.attention_output(context, dropout), x, rate, dropout)
-        hidden = self.intermediate(x, dropout, then_gelu=True)
-        return self.output_norm.add(self.output(hidden, dropout), x, rate, dropout)
-
-    def linears(self) -> list[LoraLinear]:
-        return [self.attention_input, self.attention_output, self.intermediate, self.output]
-
-    def norms(self) -> dict[str, LayerNorm]:
-        return {"attention_norm": self.attention_norm, "output_norm": self.output_norm}
-
-
-Layer = EncoderLayer | ModernBertLayer
+from submillion.model.sharing import sharing
 
 
 class Encoder(nn.Module):
@@ -96,33 +56,45 @@ class Encoder(nn.Module):
         relative_bias = torch.zeros(shape.relative_buckets, shape.num_heads, dtype=torch.float32)
         self.register_buffer("relative_attention_bias", relative_bias)
         self.embedding_norm = LayerNorm(e, shape.layer_norm_eps, shape.norms_have_bias)
-        self.embedding_projection = LoraLinear(e, {"": shape.hidden_size}) if shape.embedding_size else None
+        self.embedding_projection = (
+            PretrainedLinear("embedding_projection", e, {"": shape.hidden_size}) if shape.embedding_size else None
+        )
         self.layers = nn.ModuleList(self._layer(index) for index in range(shape.num_layers))
 
     def _layer(self, index: int) -> Layer:
         if self.shape.modernbert is None:
-            return EncoderLayer(self.shape, self.dropout_rate)
+            return BertLayer(self.shape, self.dropout_rate)
         return ModernBertLayer(self.shape, self.shape.modernbert, index, self.dropout_rate)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, dropout: Dropout | None = None, first_only: bool = False
     ) -> Tensor:
-        """input_ids and attention_mask, int64 [batch, length], mask 1 where there is a token.
+        """Returns hidden states, [batch, length, hidden] in the compute type, by the pretrained weights alone.
 
-        Returns hidden states [batch, length, hidden] in the compute type. first_only: the last layer computes its first
-        token alone, [batch, 1, hidden], equal to the whole result's first row. dropout None is evaluation.
+        input_ids, attention_mask: int64 [batch, length]; the mask is 1 at tokens and 0 at padding. first_only: the last
+        layer computes the first token alone, [batch, 1, hidden], equal to the first token of the whole result. dropout:
+        None in evaluation.
         """
         return self.run(self.embed(input_ids, dropout), attention_mask, range(len(self.layers)), dropout, first_only)
 
     def run(
-        self, x: Tensor, attention_mask: Tensor, layers: range, dropout: Dropout | None = None, first_only: bool = False
+        self,
+        x: Tensor,
+        attention_mask: Tensor,
+        layers: range,
+        dropout: Dropout | None = None,
+        first_only: bool = False,
+        adapters: AdapterSet | None = None,
+        int8: bool = False,
     ) -> Tensor:
-        """These layers in turn: x [batch, length, hidden] enters the first of them, the last one's output is returned.
+        """Returns the last of these layers' output, [batch, length, hidden]; x of the same shape enters the first.
 
-        first_only is for layers that end with the encoder's last, or none where those before have run already.
+        first_only: returns the first token alone, [batch, 1, hidden]; only for layers that end with the encoder's last
+        one, or for none if all layers have run already. adapters: what trains in the layers; None computes with the
+        encoder's weights alone. int8: whether products by whole frozen weights are in int8.
         """
         length, mask = attention_mask.shape[1], self._attention_mask(attention_mask)
-        if x.is_cuda:  # once a pass and not once a layer
+        if public_only(x):  # once a pass and not once a layer
             mask = mask.joined(x.dtype)
         packing = Packing.of(mask, attention_mask, x, self.shape.num_heads) if layers else None
         if packing:
@@ -132,28 +104,35 @@ class Encoder(nn.Module):
             head_size = self.shape.hidden_size // self.shape.num_heads
             places = packing.places % length if packing else torch.arange(length, device=x.device)
             reach = reaches(self.shape.modernbert, head_size, length, mask, places)
+        how, pretrained = Pass(dropout, int8=int8), self.layer_list()
         for index in layers:
-            x = self.layers[index](x, reach, dropout, first_only and index == layers[-1])
+            layer = pretrained[index]
+            if adapters is not None:
+                layer, how = adapters.layer(index, layer), how._replace(adapters=adapters.of_layer(index))
+            x = layer(x, reach, how, first_only and index == layers[-1])
         if packing:
             return x[:, None] if first_only else packing.padded(x, length)
         return x[:, :1] if first_only else x
 
     def layer_list(self) -> list[Layer]:
-        """`layers` with its element type, which nn.ModuleList does not carry."""
+        """Returns `layers` as a list with its element type, which nn.ModuleList lacks."""
         return cast(list[Layer], list(self.layers))
 
-    def linears(self) -> list[LoraLinear]:
-        """The linear layers of all layers, from the lowest on."""
+    def linears(self) -> list[PretrainedLinear]:
+        """Returns the linear layers of all layers, from the lowest layer to the highest."""
         return [linear for layer in self.layer_list() for linear in layer.linears()]
 
-    @property
-    def first_trained_layer(self) -> int:
-        """The lowest layer with parameters; the number of layers where none has any. What is below never changes."""
-        layers = self.layer_list()
-        return next((index for index, layer in enumerate(layers) if list(layer.parameters())), len(layers))
+    def merged(self, adapters: AdapterSet) -> "Encoder":
+        """Returns an encoder that computes without adapters what this one computes with them.
+
+        The weights that adapters are added to are new, in the compute type; all other tensors are shared. This encoder
+        does not change.
+        """
+        layers = [adapters.merged_layer(index, layer) for index, layer in enumerate(self.layer_list())]
+        return sharing(self, layers=nn.ModuleList(layers))
 
     def embed(self, input_ids: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """What enters layer 0: input_ids int64 [batch, length] -> [batch, length, hidden]."""
+        """Returns the input of layer 0, [batch, length, hidden]; input_ids int64 [batch, length]."""
         x = F.embedding(input_ids, self.word_embeddings)
         if self.shape.position_rows:
             x = x + self.position_embeddings[self._positions(input_ids)]
@@ -163,7 +142,7 @@ class Encoder(nn.Module):
         return x if self.embedding_projection is None else self.embedding_projection(x)
 
     def _positions(self, input_ids: Tensor) -> Tensor:
-        """Rows of the position table, int64: [batch, length], or [length] where all rows of the batch have the same."""
+        """Returns row indices of the position table, int64 [batch, length], or [length] if all rows have the same."""
         if not self.shape.position_offset:
             return torch.arange(input_ids.shape[1], device=input_ids.device)
         # RoBERTa and MPNet count tokens, not places: padding does not move what follows it.
@@ -171,7 +150,7 @@ class Encoder(nn.Module):
         return is_token.cumsum(dim=1) * is_token + self.shape.pad_id
 
     def _attention_mask(self, attention_mask: Tensor) -> AttentionMask:
-        """With MPNet's relative bias, where the family has one."""
+        """Returns the mask of attention_mask, int64 [batch, length], with a relative bias if the family has one."""
         mask = AttentionMask.of(attention_mask)
         if not self.shape.relative_buckets:
             return mask
@@ -181,32 +160,12 @@ class Encoder(nn.Module):
         bias = self.relative_attention_bias[buckets].permute(2, 0, 1)[None]  # [1, heads, length, length]
         return mask._replace(bias=bias.float().contiguous())
 
-    def add_adapters(self, lora: LoraConfig, generator: torch.Generator | None = None) -> None:
-        """Adds LoRA adapters of a resolved rank to the targets of the chosen layers, in the encoder's order."""
-        if not lora.rank:
-            return
-        targets = target_names(lora.targets)
-        layers = self.layer_list()
-        for index in adapted_layers(lora, self.shape.num_layers):
-            for linear in layers[index].linears():
-                linear.add_adapters(targets, int(lora.rank), lora.alpha, lora.dropout, generator)
-
-    def open_layers(self, count: int) -> None:
-        """Makes every tensor of the last `count` layers a parameter, in fp32: full fine-tuning of those layers."""
-        for layer in self.layer_list()[max(0, self.shape.num_layers - count) :] if count else []:
-            for module in layer.modules():
-                for name, buffer in list(module.named_buffers(recurse=False)):
-                    if name == "bias" and not getattr(module, "has_bias", True):
-                        continue  # zeros in the place of a bias that the architecture does not have
-                    delattr(module, name)
-                    module.register_parameter(name, nn.Parameter(buffer.float()))
-
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Copies a published checkpoint's tensors in, by their published names, with or without the model's prefix.
 
-        Raises BaseModelError naming every tensor that is missing or has another shape. Tensors of a pooler or of a
-        pretraining head are left out.
+        `TextClassifier.load` calls this, and sets unfrozen layers too. Tensors of a pooler or of a pretraining head are
+        left out. Raises BaseModelError, naming the tensors, if any is missing or has another shape.
         """
         state = plain_names(state)
         wanted = self.published_tensors()
@@ -227,7 +186,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def randomise(self, generator: torch.Generator) -> None:
-        """Random weights of the usual size, for tests and benchmarks where no pretrained ones are to be had."""
+        """Draws random weights of the usual size, for tests and benchmarks without pretrained ones."""
         for name, ours in self.published_tensors().items():
             if ours.ndim == 2:
                 ours.normal_(std=0.02, generator=generator)
@@ -235,7 +194,7 @@ class Encoder(nn.Module):
                 ours.fill_(1.0 if name.endswith("weight") else 0.0)  # a norm's scale is its only vector of that name
 
     def published_tensors(self) -> dict[str, Tensor]:
-        """Our tensors by their published names, views into ours where several are stored as one."""
+        """Returns our tensors by their published names; views, if several are stored as one."""
         family = self.shape.family
         tensors = {f"{WORD_EMBEDDINGS.get(family, 'embeddings.word_embeddings')}.weight": self.word_embeddings}
         if self.shape.position_rows:
@@ -251,17 +210,17 @@ class Encoder(nn.Module):
             linear_of = {part: linear for linear in layer.linears() for part in linear.rows}
             for name, parts in layer_modules(family, index).items():
                 tensors |= _tensors_of(linear_of[parts[0]], name, parts)
-            for own, norm in layer.norms().items():
-                is_final = own == FINAL_NORM
-                name = FINAL_NORM if is_final else layer_prefix(family, index) + LAYER_KEYS[family][own]
+            for key, norm in layer.norms().items():
+                is_final = key == FINAL_NORM
+                name = FINAL_NORM if is_final else layer_prefix(family, index) + LAYER_KEYS[family][key]
                 tensors |= _tensors_of(norm, name)
         return tensors
 
 
-def _tensors_of(module: LoraLinear | LayerNorm, name: str, parts: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The weight, and the bias if there is one, under a published name; of a linear layer, the rows of some parts."""
+def _tensors_of(module: PretrainedLinear | LayerNorm, name: str, parts: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Returns the weight, and the bias if there is one, by published names; with `parts`, their rows alone."""
     rows = slice(None)
-    if isinstance(module, LoraLinear) and parts:
+    if isinstance(module, PretrainedLinear) and parts:
         rows = slice(module.rows[parts[0]][0], module.rows[parts[-1]][1])
     tensors = {f"{name}.weight": module.weight[rows]}
     return tensors | {f"{name}.bias": module.bias[rows]} if module.has_bias else tensors
@@ -269,16 +228,16 @@ def _tensors_of(module: LoraLinear | LayerNorm, name: str, parts: tuple[str, ...
 
 @lru_cache(maxsize=8)
 def _buckets_on(device: torch.device, length: int, num_buckets: int) -> Tensor:
-    """`relative_buckets` there, computed once on the CPU: a copy in each pass would make a GPU wait."""
+    """Returns `relative_buckets` on the device, copied there once: a copy in each pass would make a GPU wait."""
     with torch.inference_mode(False):  # it is kept, also for training
         return relative_buckets(length, num_buckets).to(device)
 
 
 def relative_buckets(length: int, num_buckets: int, max_distance: int = 128) -> Tensor:
-    """Bucket of each (query, key) distance, int64 [length, length]: T5's rule (arXiv:1910.10683), which MPNet uses.
+    """Returns the bucket of each (query, key) distance, int64 [length, length], by T5's rule (arXiv:1910.10683).
 
-    Half of the buckets are for keys after the query. Within each half, near distances have a bucket each, far ones
-    share buckets on a logarithmic scale up to max_distance.
+    Half of the buckets are for keys after the query. Within each half, each near distance has its own bucket, and far
+    ones share buckets on a logarithmic scale up to max_distance.
     """
     places = torch.arange(length)
     distance = places[:, None] - places[None, :]  # query minus key

@@ -1,12 +1,12 @@
-"""The families of encoders, as tables: what their config.json and their checkpoints call things, and how they differ.
+"""The families of encoders, as tables: the names in their config.json and their checkpoints, and how they differ.
 
-A family that computes what BERT does costs a row in each table here. ModernBERT computes something else: modernbert.py.
+A family that computes what BERT does needs a row in each table here. ModernBERT computes something else: modernbert.py.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from submillion.config import TARGETS
+from submillion.config.schema import TARGETS
 
 Family = Literal["bert", "roberta", "mpnet", "distilbert", "electra", "modernbert"]
 
@@ -25,7 +25,7 @@ DEFAULT_PAD_ID: dict[Family, int] = {"roberta": 1, "mpnet": 1, "modernbert": 502
 DEFAULT_NORM_EPS: dict[Family, float] = {"modernbert": 1e-5}  # the others: 1e-12
 COUNTS_FROM_PADDING = ("roberta", "mpnet")  # the first token's position is the padding id + 1
 
-# What a family's config.json calls what BERT's calls otherwise.
+# BERT's key in config.json -> the family's own key, if it has another name.
 CONFIG_KEYS: dict[Family, dict[str, str]] = {
     "distilbert": {
         "hidden_size": "dim",
@@ -103,12 +103,12 @@ STOCK_HEADS: dict[Family, StockHead] = {"distilbert": StockHead("relu"), "electr
 
 
 def layer_prefix(family: Family, layer: int) -> str:
-    """What the published names of a layer's modules begin with: 'encoder.layer.0.'."""
+    """Returns the prefix of the published names of a layer's modules, such as 'encoder.layer.0.'."""
     return f"{_LAYER_PREFIX.get(family, 'encoder.layer.')}{layer}."
 
 
 def layer_modules(family: Family, layer: int) -> dict[str, tuple[str, ...]]:
-    """{published linear module: our parts stored in it, in the order of its rows} of one encoder layer."""
+    """Returns, for one encoder layer, {published linear module: our parts stored in it, in the order of its rows}."""
     prefix, keys = layer_prefix(family, layer), LAYER_KEYS[family]
     modules: dict[str, tuple[str, ...]] = {}
     for part in TARGETS:

@@ -6,18 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from submillion.model.cpu.dropout import Dropout, dropped
 from submillion.model.families import ROBERTA_HEAD, StockHead
-from submillion.model.functional import Dropout, dropped
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": F.relu, "gelu": F.gelu}
 
 
 class Head(nn.Module):
-    """stock: dropout, dense, activation, dropout, out_proj, as transformers' class for the family has it; linear:
-    dropout, out_proj.
+    """The classification head, of one of two kinds.
 
-    RoBERTa's activation is the tangens hyperbolicus; ModernBERT's head has a layer norm before the second dropout.
-    Initialised as the stock heads are: weights normal with standard deviation 0.02, biases zero.
+    stock: dropout, dense, activation, dropout, out_proj, as in transformers' class for the family. linear: dropout,
+    out_proj. RoBERTa's activation is tanh; ModernBERT's head has a layer norm before the second dropout. It is
+    initialised like the stock heads: weights normal with standard deviation 0.02, biases zero.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Head(nn.Module):
         self.out_proj = _linear(hidden_size, num_labels, True, generator)
 
     def forward(self, pooled: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """pooled [batch, hidden] -> logits [batch, labels], both fp32."""
+        """Returns logits [batch, labels] for pooled [batch, hidden], both fp32."""
         if self.dense is not None:
             pooled = ACTIVATIONS[self.stock.activation](self.dense(dropped(pooled, self.dropout_rate, dropout)))
         if self.norm is not None:
@@ -49,7 +49,7 @@ class Head(nn.Module):
 def _linear(size_in: int, size_out: int, has_bias: bool, generator: torch.Generator | None) -> nn.Linear:
     """Returns an fp32 layer whose weight is drawn from `generator` alone.
 
-    torch's own initialisation would draw from the global generator, which other threads draw from too, and while
+    torch's own initialisation would draw from the global generator, which other threads draw from too. And while
     transformers loads a model, in any thread, it does nothing at all.
     """
     linear = nn.Linear(size_in, size_out, bias=has_bias, device="meta", dtype=torch.float32)

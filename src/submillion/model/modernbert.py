@@ -3,8 +3,8 @@
     x -> x + attention(norm(x)) -> x + feed-forward(norm(x))
 
 Norms come first and nothing has a bias unless the configuration says so. Positions are rotations of queries and keys
-(RoPE, Su et al., 2021, arXiv:2104.09864). Most layers attend only to near tokens, every third to all of them, with a
-base of the rotations of their own. The feed-forward is gated: Wo(gelu(a) * b), a and b the two halves of Wi(x).
+(RoPE, Su et al., 2021, arXiv:2104.09864). Most layers attend only to near tokens, every third to all tokens; each kind
+has its own base of the rotations. The feed-forward is gated: Wo(gelu(a) * b), where a and b are the halves of Wi(x).
 """
 
 from typing import NamedTuple
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from submillion.model.attention import PADDING_BIAS, AttentionMask, attend
-from submillion.model.functional import Dropout, dropped, gelu
-from submillion.model.lora import LoraLinear
+from submillion.model.cpu.dropout import dropped
+from submillion.model.cpu.functional import gelu
+from submillion.model.lora import Pass, PretrainedLinear
 from submillion.model.norm import LayerNorm
 from submillion.model.shape import EncoderShape, ModernBertShape
 
@@ -23,19 +24,22 @@ class Reach(NamedTuple):
     """What attention in a layer depends on beside the hidden states."""
 
     mask: AttentionMask
-    cos: Tensor  # fp32 [length, head], or [tokens, head] where hidden states are packed
+    cos: Tensor  # fp32 [length, head], or [tokens, head] if hidden states are packed
     sin: Tensor  # of the same shape, the first half negated
 
 
 class Reaches(NamedTuple):
     near: Reach  # of the layers that attend to near tokens
-    everywhere: Reach  # of those that attend to all
+    everywhere: Reach  # of the layers that attend to all tokens
 
 
 def reaches(shape: ModernBertShape, head_size: int, length: int, mask: AttentionMask, places: Tensor) -> Reaches:
-    """Of rows of `length` tokens. places: of each token in its row, int64 [length], or [tokens] of packed rows."""
+    """Returns what attention in each kind of layer depends on, for rows of `length` tokens.
+
+    places: the position of each token in its row, int64 [length]; for packed rows, [tokens].
+    """
     near = mask
-    if length > shape.window + 1:
+    if torch.compiler.is_exporting() or length > shape.window + 1:  # an exported graph takes rows of any length
         each = torch.arange(length, device=places.device)
         is_far = (each[:, None] - each[None, :]).abs() > shape.window
         far = is_far[None, None].float() * PADDING_BIAS  # [1, 1, length, length]
@@ -47,7 +51,10 @@ def reaches(shape: ModernBertShape, head_size: int, length: int, mask: Attention
 
 
 def rotations(places: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine of each place's angles, fp32 [places, head]: dimension i turns with i + head / 2."""
+    """Returns the cosine and the signed sine of each place's angles, fp32 [places, head].
+
+    places: int64 [places]. Dimension i turns with dimension i + head / 2.
+    """
     frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, device=places.device).float() / head_size)
     angles = places.float()[:, None] * frequencies  # [places, head / 2]
     cos, sin = angles.cos(), angles.sin()
@@ -55,7 +62,7 @@ def rotations(places: Tensor, head_size: int, theta: float) -> tuple[Tensor, Ten
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [..., places, hidden], each head of it turned by its place's angles, in fp32; back in x's dtype."""
+    """Turns each head of x [..., places, hidden] by its place's angles, in fp32; returns it in x's dtype."""
     head_size = cos.shape[1]
     heads = x.unflatten(-1, (-1, head_size))  # [..., places, heads, head]
     turned = heads * cos[:, None] + heads.roll(head_size // 2, dims=-1) * sin[:, None]
@@ -63,7 +70,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class ModernBertLayer(nn.Module):
-    """One layer; the first has no norm before its attention, the last carries the encoder's final norm."""
+    """One layer of the encoder. The first has no norm before its attention; the last one has the final norm."""
 
     def __init__(self, shape: EncoderShape, modern: ModernBertShape, index: int, dropout_rate: float) -> None:
         super().__init__()
@@ -72,39 +79,41 @@ class ModernBertLayer(nn.Module):
         self.dropout_rate = dropout_rate
         self.is_global = index in modern.global_layers
         self.attention_norm = self._norm(shape, modern) if index else None
-        self.attention_input = LoraLinear(h, {"query": h, "key": h, "value": h}, modern.attention_bias)
-        self.attention_output = LoraLinear(h, {"attention_output": h}, modern.attention_bias)
+        heads = {"query": h, "key": h, "value": h}
+        self.attention_input = PretrainedLinear("attention_input", h, heads, modern.attention_bias)
+        self.attention_output = PretrainedLinear("attention_output", h, {"attention_output": h}, modern.attention_bias)
         self.output_norm = self._norm(shape, modern)
-        self.intermediate = LoraLinear(h, {"intermediate": 2 * i}, modern.feed_forward_bias)
-        self.output = LoraLinear(i, {"output": h}, modern.feed_forward_bias)
+        self.intermediate = PretrainedLinear("intermediate", h, {"intermediate": 2 * i}, modern.feed_forward_bias)
+        self.output = PretrainedLinear("output", i, {"output": h}, modern.feed_forward_bias)
         self.final_norm = self._norm(shape, modern) if index == shape.num_layers - 1 else None
 
     @staticmethod
     def _norm(shape: EncoderShape, modern: ModernBertShape) -> LayerNorm:
         return LayerNorm(shape.hidden_size, shape.layer_norm_eps, modern.norm_bias)
 
-    def forward(self, x: Tensor, reaches: Reaches, dropout: Dropout | None, first_only: bool = False) -> Tensor:
-        """x [batch, length, hidden] -> the same shape, or [batch, 1, hidden]: the first token's row alone.
+    def forward(self, x: Tensor, reaches: Reaches, how: Pass, first_only: bool = False) -> Tensor:
+        """Returns hidden states of the shape of x, [batch, length, hidden]; if packed, [tokens, hidden].
 
-        Packed: [tokens, hidden] -> the same shape, or [batch, hidden].
+        first_only: returns the first token's alone, [batch, 1, hidden]; if packed, [batch, hidden].
         """
+        rate, dropout = self.dropout_rate, how.dropout
         mask, cos, sin = reaches.everywhere if self.is_global else reaches.near
         normed = x if self.attention_norm is None else self.attention_norm(x)
         if first_only:
-            query = self.attention_input(mask.first_tokens(normed), dropout, ["query"])
-            key, value = self.attention_input(normed, dropout, ["key", "value"]).chunk(2, dim=-1)
+            query = self.attention_input(mask.first_tokens(normed), how, ["query"])
+            key, value = self.attention_input(normed, how, ["key", "value"]).chunk(2, dim=-1)
             query = rotate(query, cos[:1], sin[:1])  # the first place's
             x, mask = mask.first_tokens(x), mask.of_first_query()
         else:
-            query, key, value = self.attention_input(normed, dropout).chunk(3, dim=-1)
+            query, key, value = self.attention_input(normed, how).chunk(3, dim=-1)
             query = rotate(query, cos, sin)
-        context = attend((query, rotate(key, cos, sin), value), self.num_heads, mask, self.dropout_rate, dropout)
-        x = x + dropped(self.attention_output(context, dropout), self.dropout_rate, dropout)
-        hidden, gate = self.intermediate(self.output_norm(x), dropout).chunk(2, dim=-1)
-        x = x + dropped(self.output(gelu(hidden) * gate, dropout), self.dropout_rate, dropout)
+        context = attend((query, rotate(key, cos, sin), value), self.num_heads, mask, rate, dropout)
+        x = x + dropped(self.attention_output(context, how), rate, dropout)
+        hidden, gate = self.intermediate(self.output_norm(x), how).chunk(2, dim=-1)
+        x = x + dropped(self.output(gelu(hidden) * gate, how), rate, dropout)
         return x if self.final_norm is None else self.final_norm(x)
 
-    def linears(self) -> list[LoraLinear]:
+    def linears(self) -> list[PretrainedLinear]:
         return [self.attention_input, self.attention_output, self.intermediate, self.output]
 
     def norms(self) -> dict[str, LayerNorm]:

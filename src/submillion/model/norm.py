@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from submillion.model.functional import Dropout, add_norm
+from submillion.model.cpu.dropout import Dropout
+from submillion.model.cpu.functional import add_norm
 
 
 class LayerNorm(nn.Module):
-    """Layer norm with frozen scale and shift, which stay in fp32 on a CPU: so do the statistics kept for the gradient.
+    """Layer norm with frozen scale and shift, which stay in fp32 on a CPU, as do the statistics kept for the gradient.
 
-    On a GPU they are in the compute type: torch has no other there. Where the architecture has no shift, `has_bias` is
-    False and the shift a buffer of zeros.
+    On a GPU they are in the compute type, because torch takes no other there. If the architecture has no shift,
+    `has_bias` is False and the shift is a buffer of zeros.
     """
 
     weight: Tensor
@@ -28,7 +29,7 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, *self._scale_and_shift(x), self.eps)
 
     def add(self, x: Tensor, residual: Tensor, rate: float, dropout: Dropout | None) -> Tensor:
-        """The norm of residual + dropped(x), all [..., hidden]."""
+        """Returns the norm of residual + dropped(x), all [..., hidden]."""
         return add_norm(x, residual, *self._scale_and_shift(x), self.eps, rate, dropout)
 
     def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:

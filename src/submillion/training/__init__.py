@@ -1,1 +1,1 @@
-"""Batches, the loop, the schedule, the metrics and the artefact."""
+"""Rows become a trained network."""

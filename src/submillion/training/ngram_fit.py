@@ -6,26 +6,55 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from submillion.config import TrainConfig
-from submillion.data.tokenizer import Tokens
 from submillion.model.ngrams import Ngrams, hashed_ngrams
-from submillion.training.loop import TokenRows
+from submillion.runtime.forward import compute_ngrams
+from submillion.text.tokenizer import Tokens
+from submillion.training.rows import TokenRows
+from submillion.training.run import Run, Say
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 # scikit-learn's C, its default: from 0.3 to 3 the mixture moves by a twentieth of a point, on AG News and on BBC News.
 INVERSE_PENALTY = 1.0
+# On AG News, with 8 rows a class and their names, n-grams cost 2 points; with 16 rows a class, 0.5 (three draws).
+LEAST_LEARNED = 100  # rows, for n-grams to learn from, or to choose between methods by
 LATENT = 200  # dimensions that n-grams are summed up in
-MOST_NGRAMS = 20_000_000  # that are learned from, 56 bytes each at the peak; of more, rows at equal distances
+MOST_NGRAMS = 20_000_000  # learned from, 56 bytes each at the peak; if there are more, from rows at equal distances
 
 
-def fit_ngrams(ngrams: Ngrams, train: TokenRows, config: TrainConfig) -> None:
+def add_ngrams(run: Run, learned: TokenRows, say: Say) -> float | None:
+    """Fits the n-grams, if the network has any, to the rows that it learned from.
+
+    Returns their weight relative to the trained encoder's logits. Returns None without n-grams, and for fewer rows than
+    LEAST_LEARNED, for which the n-grams stay zero.
+    """
+    network, validation = run.network, run.validation
+    if network.ngrams is None:
+        return None
+    if len(learned) < LEAST_LEARNED:
+        say("n-grams", f"stay zero: {len(learned)} rows, fewer than {LEAST_LEARNED}")
+        return None
+    weight = torch.ones(1, dtype=torch.float64)
+    chooses = len(validation) >= LEAST_LEARNED
+    if chooses:
+        logits = run.logits("validation", validation.tokens)  # the table is still zero
+    if run.world.is_first:
+        fit_ngrams(network.ngrams, learned, run.config.train.class_weights == "balanced")
+        if chooses:
+            weight.fill_(ngram_weight(logits, compute_ngrams(network, validation.tokens), validation.targets))
+        network.ngrams.scale(weight.item())
+    # The first process fits, and the others take over its result: different machines may round differently.
+    run.world.from_first(network.ngrams.weight.data)
+    return run.world.from_first(weight).item()
+
+
+def fit_ngrams(ngrams: Ngrams, train: TokenRows, balanced: bool = False) -> None:
     """Fills the table in place, by multinomial logistic regression on the rows' n-grams.
 
-    A rare n-gram's weight is held down less than a common one's: the counts are multiplied by the inverse document
-    frequency, as scikit-learn smooths it, which the table then takes in. With config.class_weights balanced, each label
-    weighs alike. A label without rows keeps logits of 0. The rows have two labels or more, and their content.
+    The penalty holds a rare n-gram's weight down less than a common one's: the counts are multiplied by the inverse
+    document frequency, as scikit-learn smooths it, and the factor is then part of the table. balanced: all labels weigh
+    the same. A label without rows keeps logits of 0. The rows must have two labels or more, and tokens with content.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import TfidfTransformer
@@ -35,16 +64,17 @@ def fit_ngrams(ngrams: Ngrams, train: TokenRows, config: TrainConfig) -> None:
     assert content is not None
     share = min(1.0, MOST_NGRAMS / max(1, 2 * int(content.lengths.sum())))
     rows = np.linspace(0, len(train) - 1, round(share * len(train))).round().astype(np.int64)
-    labels = train.labels[rows]
+    labels = train.targets[rows]
     counts = count_ngrams(content.take(rows), len(ngrams.weight))
     idf = TfidfTransformer(norm=None).fit(counts).idf_
     sizes = np.sqrt(np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1))
     features = counts.multiply(1 / sizes[:, None]).multiply(idf[None, :]).tocsr()
-    balanced = "balanced" if config.class_weights == "balanced" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterations do not move a label
         # No intercept: the head has one, and a row without n-grams adds nothing.
-        model = LogisticRegression(C=INVERSE_PENALTY, fit_intercept=False, max_iter=300, class_weight=balanced)
+        model = LogisticRegression(
+            C=INVERSE_PENALTY, fit_intercept=False, max_iter=300, class_weight="balanced" if balanced else None
+        )
         model.fit(features, labels)
     table = model.coef_ if len(model.coef_) > 1 else np.concatenate([-model.coef_, model.coef_]) / 2
     with torch.no_grad():
@@ -52,7 +82,7 @@ def fit_ngrams(ngrams: Ngrams, train: TokenRows, config: TrainConfig) -> None:
 
 
 def count_ngrams(content: Tokens, buckets: int) -> "csr_matrix":
-    """How often each row has an n-gram of each bucket: fp64 [rows, buckets]."""
+    """Counts how often each row has an n-gram of each bucket: fp64 [rows, buckets]."""
     from scipy.sparse import csr_matrix
 
     total = csr_matrix((len(content), buckets))
@@ -63,10 +93,11 @@ def count_ngrams(content: Tokens, buckets: int) -> "csr_matrix":
 
 
 def latent_ngrams(known: Tokens, others: Tokens, buckets: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a row's n-grams are about, of length 1: fp64 [rows, LATENT at most] of the known rows and of others.
+    """Returns a vector of length 1 for the n-grams of each known row and each other row: fp64 [rows, LATENT at most].
 
-    Latent semantic analysis (Deerwester et al., 1990), fitted to the known rows: the directions in which their n-grams,
-    weighed by the inverse document frequency, differ most. Both have their content; a row without n-grams gets zeros.
+    This is latent semantic analysis (Deerwester et al., 1990), fitted to the known rows: the directions in which their
+    n-grams, weighted by the inverse document frequency, differ most. Both must have their content. A row without
+    n-grams gets zeros.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfTransformer
@@ -81,10 +112,11 @@ def latent_ngrams(known: Tokens, others: Tokens, buckets: int) -> tuple[np.ndarr
 
 
 def ngram_weight(logits: np.ndarray, ngram_logits: np.ndarray, labels: np.ndarray) -> float:
-    """The weight w at which softmax((logits + w * ngram_logits) / temperature), at its own best temperature, has the
-    lowest cross-entropy: both [rows, labels], of validation rows with these labels, int64 [rows]. 0 to 20.
+    """Returns the weight w, from 0 to 20, at which logits + w * ngram_logits have the lowest cross-entropy.
 
-    In the factors of both it is a convex problem (stacking, Wolpert, 1992).
+    For each w, the sum is divided by its best temperature before the softmax. logits, ngram_logits: float
+    [rows, labels], of validation rows. labels: int64 [rows]. With a factor for each of the two, this is a convex
+    problem (stacking, Wolpert, 1992).
     """
     from scipy.optimize import minimize
     from scipy.special import log_softmax

@@ -1,1 +1,1 @@
-"""Reads the file formats that people bring, one module for each format."""
+"""One file for each format that is read."""

@@ -1,6 +1,6 @@
 """Exports of annotation tools, told by their shape: doccano, Label Studio, Prodigy, Argilla, spaCy.
 
-Each becomes plain rows with the keys "text", "label" and, where the tool says so, "answer": accept, reject or ignore.
+Each becomes plain rows with the keys "text", "label" and, if the tool says so, "answer": accept, reject or ignore.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class AnnotationTool:
 
 
 def tool_of(values: Sequence[Any]) -> AnnotationTool | None:
-    """Returns the tool that wrote these values; None where they are plain rows.
+    """Returns the tool that wrote these values; None if they are plain rows.
 
     A tool whose mark may be absent from rows without a label is told by the first row that has it.
     """

@@ -45,7 +45,7 @@ def is_saved_dataset(folder: Path) -> bool:
 def saved_splits(folder: Path) -> dict[str, Path] | None:
     """Returns the folder of each split that save_to_disk of a DatasetDict has written; None for another folder.
 
-    Raises DataError where the list of splits cannot be read.
+    Raises DataError if the list of splits cannot be read.
     """
     if not (folder / DICT).is_file():
         return None

@@ -11,7 +11,7 @@ UNLABELLED = ("unsup", "unsupervised", "unlabelled", "unlabeled")
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """Returns the text files below each folder of a label, both sorted; {} where there are none.
+    """Returns the text files below each folder of a label, both sorted; {} if there are none.
 
     A file whose ending is a number, or that has none, is a text too, as those of 20 Newsgroups are.
     """
@@ -35,7 +35,7 @@ def read_class_folders(folder: Path, problems: Problems, options: ReadOptions) -
     """Returns columns "text" and "label" of a folder that has a folder for each label. A row is named by its file.
 
     A folder called unsup, as IMDB's, holds texts without labels: it is left out, which is noted. Raises DataError
-    where the encoding of the texts cannot be told.
+    if the encoding of the texts cannot be told.
     """
     labelled = class_folders(folder)
     left_out = [label for label in labelled if label.lower() in UNLABELLED]

@@ -26,7 +26,7 @@ def is_number(cell: str) -> bool:
 def has_header(first: Sequence[str], others: Sequence[Sequence[str]], pick: Pick) -> bool:
     """Returns whether the first line, as cells, names the columns; `others` are some of the lines below.
 
-    It does where `pick` finds its columns by name. It does not where a number stands above numbers. Else it does where
+    It does if `pick` finds its columns by name. It does not if a number stands above numbers. Else it does if
     a cell is a usual name of a column. Else it is compared with the lines below: what looks like them is a row.
     """
     names = [cell.strip() for cell in first]

@@ -9,9 +9,9 @@ DEEPEST = 5  # keys above the rows
 
 
 def rows_in(value: Any, name: str, problems: Problems) -> list[Any]:
-    """Returns the rows of a JSON value, in order; where they lie below a key, the key is noted.
+    """Returns the rows of a JSON value, in order; if they lie below a key, the key is noted.
 
-    Raises DataError where there are none, or several arrays of rows.
+    Raises DataError if there are none, or several arrays of rows.
     """
     if isinstance(value, list):
         return value

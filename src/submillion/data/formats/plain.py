@@ -17,10 +17,10 @@ MOST_TABBED = 0.9  # of the lines, that hold one tab: then they may be columns
 
 
 def plain_tables(path: Path, pick: Pick, problems: Problems, options: ReadOptions, chunk_rows: int) -> Iterator[Table]:
-    """Yields the picked columns of a text file: "text", and "label" where the lines begin with __label__.
+    """Yields the picked columns of a text file: "text", and "label" if the lines begin with __label__.
 
-    Where the options name a separator or say whether there is a header, the file is read as separated values. Raises
-    DataError where a label is asked for and the lines have none.
+    If the options name a separator or say whether there is a header, the file is read as separated values. Raises
+    DataError if a label is asked for and the lines have none.
     """
     if options.separator != "auto" or options.header == "yes":
         yield from separated_tables(path, pick, problems, options, chunk_rows)

@@ -1,7 +1,7 @@
 """Tells whether the quotes of a file of separated values hold fields together, or are part of the texts.
 
 A quote that opens a field and is closed some lines later makes one row of them all. That is right for a text of several
-lines, and wrong where each of these lines is a row by itself: then rows would be lost without a word.
+lines, and wrong if each of these lines is a row by itself: then rows would be lost without a word.
 """
 
 import csv
@@ -45,14 +45,14 @@ class Scan:
     spans: list[Span] = field(default_factory=list)
     is_broken: bool = False
     has_proof: bool = False
-    """Whether some field can only have been written with quoting: it holds the separator, or doubled quotes."""
+    """True if some field can only have been written with quoting: it holds the separator, or doubled quotes."""
 
 
 def is_quoted(file: TextFile, separator: str, options: ReadOptions, problems: Problems) -> bool:
     """Returns whether the file is read with quoting; options.quoting says so, or the whole file is looked through.
 
     A tab-separated file whose quotes do not balance is read without quoting, which is noted. Raises DataError, naming
-    the lines, where rows of any other file would be swallowed by a quoted field.
+    the lines, if rows of any other file would be swallowed by a quoted field.
     """
     if options.quoting != "auto":
         return options.quoting == "yes"

@@ -86,7 +86,7 @@ def _separator(file: TextFile, options: ReadOptions, problems: Problems) -> str:
 
 
 def _check_asked(asked: str, lines: list[str], name: str, options: ReadOptions) -> None:
-    """Raises DataError where the separator that was asked for is not in the first line, and another one is."""
+    """Raises DataError if the separator that was asked for is not in the first line, and another one is."""
     header = lines[0] if lines else ""
     others = [word for separator, word in SEPARATORS.items() if separator != asked and separator in header]
     if asked not in header and others:
@@ -98,7 +98,7 @@ def _check_asked(asked: str, lines: list[str], name: str, options: ReadOptions) 
 
 
 def _counted(lines: list[str], usual: str) -> str:
-    """Returns the separator that gives the lines one width of two columns or more; `usual` where none does.
+    """Returns the separator that gives the lines one width of two columns or more; `usual` if none does.
 
     Of several it is the one whose first line holds a usual column name, then one that is no punctuation of a text (a
     comma before a space, or between digits), then the usual one.

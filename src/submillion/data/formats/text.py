@@ -17,7 +17,7 @@ SAMPLE_BYTES = 1 << 18  # of lines that are not UTF-8, for the detection
 FEWEST_BYTES = 3  # that are not UTF-8, in files whose encoding is detected: fewer are a stray byte
 CLOSEST = 0.03  # between the disorder of the two best encodings, as charset-normalizer measures it
 ENCODINGS = ["cp1252", "cp1251", "gb18030", "cp1250", "cp932", "cp949", "big5", "koi8_r"]
-LATIN = {"cp1252", "cp1250"}  # where these two fit alike, it is the first, which many more files have
+LATIN = {"cp1252", "cp1250"}  # if these two fit alike, it is the first, which many more files have
 BOMS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is its beginning
@@ -52,7 +52,7 @@ class TextFile:
     def lines(self, problems: Problems) -> Iterator[str]:
         """Yields the lines with their ends. Adds a problem for each line that holds NUL or is not UTF-8.
 
-        Raises DataError where a compressed file is damaged, or where a line does not fit another encoding than UTF-8.
+        Raises DataError if a compressed file is damaged, or if a line does not fit another encoding than UTF-8.
         """
         errors = "surrogateescape" if self.encoding == "utf-8" else "strict"
         codec = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
@@ -185,8 +185,8 @@ def _not_utf8(file: BinaryIO) -> bytes:
 def likeliest_encoding(sample: bytes, name: str, flag: str) -> str:
     """Returns the encoding of bytes that are not UTF-8, as charset-normalizer finds it.
 
-    "utf-8" for a few stray bytes, or where more of the characters fit UTF-8 than not: then the text is damaged. Raises
-    DataError where no encoding fits, or two fit alike; it calls the text `name` and advises to give `flag`.
+    "utf-8" for a few stray bytes, or if more of the characters fit UTF-8 than not: then the text is damaged. Raises
+    DataError if no encoding fits, or two fit alike; it calls the text `name` and advises to give `flag`.
     """
     from charset_normalizer import from_bytes
 

@@ -1,0 +1,1 @@
+"""Operations that a CPU computes faster in our own code."""

@@ -1,0 +1,1 @@
+"""How this process uses threads, memory, forks and the caller's settings."""

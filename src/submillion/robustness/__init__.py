@@ -1,1 +1,0 @@
-"""How much of a classifier's accuracy is left when text is noisy, differently written, or attacked."""

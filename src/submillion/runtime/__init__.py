@@ -1,0 +1,1 @@
+"""Passes over rows, on one machine or several."""

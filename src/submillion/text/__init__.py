@@ -1,0 +1,1 @@
+"""Strings become tokens."""

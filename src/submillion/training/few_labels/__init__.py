@@ -1,0 +1,1 @@
+"""Training on a few labelled rows: self-training and cross-validation."""
