@@ -87,7 +87,7 @@ def load_corpus(config: DataConfig, seed: int, data: object | None = None) -> Co
         if groups is None or not fractions[split]:
             splits[split] = _at(train, np.empty(0, dtype=np.int64))
             continue
-        rest, cut = stratified_group_split(train.labels, groups, fractions[split], rng)
+        rest, cut = stratified_group_split(train.strata, groups, fractions[split], rng)
         splits[split], train, groups = _at(train, cut), _at(train, rest), groups[rest]
         cuts.append(f"{split} {len(cut):,}")
     described = source.described + (f"; cut from train: {', '.join(cuts)}" if cuts else "")
@@ -144,7 +144,7 @@ def held_out_rows(train: Rows, fraction: float, seed: int) -> Rows:
     fraction: config.test_fraction, above 0.
     """
     groups = near_duplicate_groups(train.texts)
-    _, cut = stratified_group_split(train.labels, groups, fraction, numpy_generator(seed, "split"))
+    _, cut = stratified_group_split(train.strata, groups, fraction, numpy_generator(seed, "split"))
     return _at(train, cut)
 
 

@@ -55,6 +55,11 @@ class Rows:
     columns: Columns = NO_COLUMNS
     """The columns that the rows were read from, if `load_rows` read them."""
 
+    @property
+    def strata(self) -> np.ndarray:
+        """Returns what a cut of the rows keeps the proportions of, int64 [rows]: the label of each."""
+        return self.labels
+
 
 @dataclass(frozen=True)
 class Labelled:
