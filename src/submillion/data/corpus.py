@@ -200,8 +200,8 @@ def load_rows(
 def rows_sha256(rows: Rows, label_names: Sequence[str]) -> str:
     """Returns the SHA-256 of the texts and the names of their labels, in order."""
     digest = hashlib.sha256()
-    for text, label in zip(rows.texts, rows.labels.tolist(), strict=True):
-        digest.update(f"{len(text)} {text}\n{label_names[label]}\n".encode())
+    for text, label in zip(rows.texts, rows.named(label_names), strict=True):
+        digest.update(f"{len(text)} {text}\n{label}\n".encode())
     return digest.hexdigest()
 
 

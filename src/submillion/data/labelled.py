@@ -60,6 +60,10 @@ class Rows:
         """Returns what a cut of the rows keeps the proportions of, int64 [rows]: the label of each."""
         return self.labels
 
+    def named(self, label_names: Sequence[str]) -> list[str]:
+        """Returns each row's label by its name."""
+        return [label_names[label] for label in self.labels.tolist()]
+
 
 @dataclass(frozen=True)
 class Labelled:
