@@ -119,7 +119,7 @@ def fit(
                 start = time.perf_counter()
     network.restore(state.best.tensors)
     network.scale_adapters(adapter_scale)
-    _check_result(network, train, validation, compute, world)
+    _check_result(network, task, train, validation, compute, world)
     best_step, rows_per_second = state.best.step or state.step, state.rows_done / state.training_seconds
     return FitResult(state.history, best_step, state.step, total_steps, state.interrupted, rows_per_second)
 
@@ -195,7 +195,7 @@ def _validate(
 
 
 def _check_result(
-    network: TextClassifier, train: TokenRows, validation: TokenRows, compute: Compute, world: World
+    network: TextClassifier, task: Task, train: TokenRows, validation: TokenRows, compute: Compute, world: World
 ) -> None:
     """Raises TrainingError if a trained parameter, or a logit computed from it, is not finite."""
     if not all(torch.isfinite(parameter).all() for parameter in trained_by_steps(network)):
@@ -204,7 +204,7 @@ def _check_result(
         return
     # Finite parameters can still be too large for finite logits.
     some = train.tokens.take(np.arange(min(len(train), EVALUATION_ROWS)))
-    if not np.isfinite(compute_pooled(network, some, EVALUATION_ROWS, compute, world=world)).all():
+    if not np.isfinite(compute_logits(network, task, some, EVALUATION_ROWS, compute, world=world)).all():
         raise not_finite("a logit", "after the last step")
 
 
